@@ -1,0 +1,116 @@
+// Package metrics names every figure the server exports, in one place.
+//
+// It is not responsible for serving them, nor for deciding when something is counted: each package counts what it
+// decides. The label values of a "reason" are the Go constants of the package that gives the reason, so that a log
+// line, a close and a metric say the same word.
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Metrics holds the metric objects of one server. Nothing is global, so that tests can run servers side by side.
+type Metrics struct {
+	Registry *prometheus.Registry
+
+	Sockets        prometheus.Gauge       // open WebSocket connections
+	SocketsRefused *prometheus.CounterVec // handshakes answered with an HTTP error, by reason
+	SocketsClosed  *prometheus.CounterVec // closed sockets, by reason
+	FramesIn       *prometheus.CounterVec // frames read, by wire version
+	FramesBad      *prometheus.CounterVec // frames that could not be read, by reason
+	BytesOut       prometheus.Counter     // bytes handed to the kernel
+	WritesOut      prometheus.Counter     // write calls that carried them
+
+	Channels        *prometheus.GaugeVec   // joined channels, by kind (public, private)
+	Joins           *prometheus.CounterVec // joins answered, by code
+	ChannelsClosed  *prometheus.CounterVec // channels the server ended, by code
+	Broadcasts      *prometheus.CounterVec // broadcasts accepted, by origin (socket, rest, database)
+	SendsRefused    *prometheus.CounterVec // sends answered with an error, by code
+	Deliveries      prometheus.Counter     // frames handed to a socket's queue, one per receiver
+	Withheld        *prometheus.CounterVec // frames not given to a receiver, by reason
+	MessagesDropped *prometheus.CounterVec // database messages not delivered to anyone, by reason
+
+	Decisions       *prometheus.CounterVec // decisions by verdict (allowed, denied, error)
+	DecisionSeconds prometheus.Histogram   // one decision round trip, a batch counted once
+	DecisionBatch   prometheus.Histogram   // requests in one round trip
+	Marks           *prometheus.CounterVec // invalidations heard, by aim (subject, topic, both, all)
+	MarkedSessions  prometheus.Counter     // subscriptions put on hold by a mark
+	RevokeSeconds   prometheus.Histogram   // mark heard to channel cut
+
+	FeedHearing    prometheus.Gauge       // 1 while the feed is proven to hear, else 0
+	FeedReconnects prometheus.Counter     // times the listener was set up again
+	FeedHeard      *prometheus.CounterVec // notifications heard, by kind
+	FeedIgnored    *prometheus.CounterVec // notifications that meant nothing, by reason (forged, foreign, malformed)
+	FeedRoundTrip  prometheus.Histogram   // heartbeat sent to heard
+	Build          *prometheus.GaugeVec   // 1, labelled with the version
+	latencyBuckets []float64
+}
+
+// New makes the metrics of one server on a registry of their own.
+func New() *Metrics {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := &Metrics{Registry: r, latencyBuckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14)} // 0.1 ms to 15 s
+	m.Sockets = m.gauge("realtime_sockets", "Open WebSocket connections.")
+	m.SocketsRefused = m.counters("realtime_sockets_refused_total", "Handshakes answered with an HTTP error.", "reason")
+	m.SocketsClosed = m.counters("realtime_sockets_closed_total", "Closed WebSocket connections.", "reason")
+	m.FramesIn = m.counters("realtime_frames_received_total", "Frames read from clients.", "version")
+	m.FramesBad = m.counters("realtime_frames_bad_total", "Frames that could not be understood.", "reason")
+	m.BytesOut = m.counter("realtime_sent_bytes_total", "Bytes handed to the kernel for clients.")
+	m.WritesOut = m.counter("realtime_writes_total", "Write calls that carried frames to clients.")
+
+	m.Channels = m.gauges("realtime_channels", "Joined channels.", "kind")
+	m.Joins = m.counters("realtime_joins_total", "Joins answered.", "code")
+	m.ChannelsClosed = m.counters("realtime_channels_closed_total", "Channels ended by the server.", "code")
+	m.Broadcasts = m.counters("realtime_broadcasts_total", "Broadcasts accepted for delivery.", "origin")
+	m.SendsRefused = m.counters("realtime_sends_refused_total", "Sends answered with an error.", "code")
+	m.Deliveries = m.counter("realtime_deliveries_total", "Frames handed to a receiver's queue.")
+	m.Withheld = m.counters("realtime_withheld_total", "Frames kept from a receiver.", "reason")
+	m.MessagesDropped = m.counters("realtime_messages_dropped_total", "Database messages delivered to nobody.", "reason")
+
+	m.Decisions = m.counters("realtime_decisions_total", "Decisions made by Postgres.", "verdict")
+	m.DecisionSeconds = m.histogram("realtime_decision_seconds", "One decision round trip.", m.latencyBuckets)
+	m.DecisionBatch = m.histogram("realtime_decision_batch_requests", "Requests decided in one round trip.", prometheus.ExponentialBuckets(1, 2, 8))
+	m.Marks = m.counters("realtime_marks_total", "Invalidations heard.", "aim")
+	m.MarkedSessions = m.counter("realtime_marked_subscriptions_total", "Subscriptions put on hold until decided again.")
+	m.RevokeSeconds = m.histogram("realtime_revoke_seconds", "From hearing that a right changed to the channel being cut.", m.latencyBuckets)
+
+	m.FeedHearing = m.gauge("realtime_feed_hearing", "1 while the server is proven to hear the database.")
+	m.FeedReconnects = m.counter("realtime_feed_reconnects_total", "Times the listener was set up again.")
+	m.FeedHeard = m.counters("realtime_feed_notifications_total", "Notifications heard.", "kind")
+	m.FeedIgnored = m.counters("realtime_feed_ignored_total", "Notifications that were of no use.", "reason")
+	m.FeedRoundTrip = m.histogram("realtime_feed_heartbeat_seconds", "Heartbeat sent to heartbeat heard.", m.latencyBuckets)
+	m.Build = m.gauges("realtime_build_info", "1, labelled with the version that runs.", "version")
+	return m
+}
+
+func (m *Metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	m.Registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	m.Registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	m.Registry.MustRegister(g)
+	return g
+}
+
+func (m *Metrics) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	m.Registry.MustRegister(g)
+	return g
+}
+
+func (m *Metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	m.Registry.MustRegister(h)
+	return h
+}
