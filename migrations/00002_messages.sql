@@ -1,0 +1,145 @@
+-- +goose Up
+create table realtime.messages (
+  topic          text      not null,
+  extension      text      not null,
+  payload        jsonb,
+  event          text,
+  private        boolean            default false,
+  -- UTC whatever the session's TimeZone: partitions and replay windows are cut by it
+  updated_at     timestamp not null default timezone('utc', now()),
+  inserted_at    timestamp not null default timezone('utc', now()),
+  id             uuid      not null default gen_random_uuid(),
+  binary_payload bytea,
+  primary key (id, inserted_at),
+  constraint messages_payload_exclusive check (payload is null or binary_payload is null),
+  -- The end of every send probe (see _decide): RLS has passed when this fires. A row with content never meets it, so a
+  -- policy function that sends a message of its own cannot be taken for the probe.
+  constraint messages_probe check (
+    event is not null or payload is not null or binary_payload is not null
+    or current_setting('realtime.probe', true) is distinct from 'on')
+) partition by range (inserted_at);
+alter table realtime.messages enable row level security;
+
+comment on table realtime.messages is
+  'Messages sent from SQL, kept for MESSAGE_RETENTION. Its RLS policies are the rights of private channels: a SELECT policy says who may receive, an INSERT policy who may send; compare topic with realtime.topic() and extension with broadcast or presence.';
+comment on column realtime.messages.topic is 'Channel name, without the prefix realtime: of the wire.';
+comment on column realtime.messages.extension is 'broadcast or presence: what the right is asked for. Only broadcast rows are delivered.';
+comment on column realtime.messages.payload is 'JSON content; empty when binary_payload is used.';
+comment on column realtime.messages.event is 'Event name that receivers listen for, at most 255 bytes.';
+comment on column realtime.messages.private is 'true: delivered to the private channel of this name; otherwise to the public one.';
+comment on column realtime.messages.updated_at is 'UTC.';
+comment on column realtime.messages.inserted_at is 'UTC; the partition key.';
+comment on column realtime.messages.id is 'Reaches receivers as meta.id.';
+comment on column realtime.messages.binary_payload is 'Raw content, for clients that speak wire version 2.0.0.';
+
+create index messages_inserted_at_topic_index on realtime.messages (inserted_at desc, topic)
+  where extension = 'broadcast' and private is true;
+
+-- An insert never fails for want of a partition.
+create table realtime.messages_default partition of realtime.messages default;
+comment on table realtime.messages_default is 'Rows of days that have no partition yet; moved out when their partition is made.';
+
+-- Probe rows of the receive side live here and nowhere else; always rolled back, so nothing is ever kept.
+create unlogged table realtime._messages_probe partition of realtime.messages
+  for values from (minvalue) to ('0001-01-02')
+  -- aborted inserts are removed by VACUUM alone; and a table cut to zero pages makes the planner prefer a sequential scan
+  with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, vacuum_truncate = off);
+comment on table realtime._messages_probe is 'Takes the rows with which a decision asks whether a role may receive; each is rolled back at once.';
+
+-- +goose StatementBegin
+do $$ begin
+  if exists (select from pg_roles where rolname = 'anon')          then grant select, insert on realtime.messages to anon; end if;
+  if exists (select from pg_roles where rolname = 'authenticated') then grant select, insert on realtime.messages to authenticated; end if;
+  if exists (select from pg_roles where rolname = 'service_role')  then grant select, insert on realtime.messages to service_role; end if;
+end $$;
+-- +goose StatementEnd
+
+create function realtime.topic() returns text
+  language sql stable parallel safe
+  return nullif(current_setting('realtime.topic', true), '');
+comment on function realtime.topic() is 'The topic being decided, for use in policies; null outside a decision.';
+
+-- Which transaction inserted a message, and in which order within it: what messages.xmin cannot say (it may be a
+-- subtransaction's) and a NOTIFY may not (anyone can send one).
+create table realtime._journal (
+  xid         xid8      not null,
+  seq         bigint    not null generated always as identity,
+  message_id  uuid      not null,
+  inserted_at timestamp not null,
+  primary key (xid, seq)
+);
+comment on table realtime._journal is 'One row for each message to deliver: its transaction and its place in it. Written by a trigger, read by the server, kept as long as the message.';
+
+-- +goose StatementBegin
+create function realtime._broadcast() returns trigger
+  language plpgsql security definer set search_path = '' as $$
+declare entry realtime._journal;
+begin
+  insert into realtime._journal (xid, message_id, inserted_at)
+    values (pg_current_xact_id(), new.id, new.inserted_at) returning * into entry;
+  perform pg_notify('realtime', 'm ' || entry.xid || ' ' || entry.seq);
+  return null;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._broadcast() is 'Tells the server, at COMMIT, that a message is to be delivered. The notification names the journal row, never the content.';
+
+-- messages_probe rows (year 1) are not messages.
+create trigger broadcast after insert on realtime.messages
+  for each row when (new.extension = 'broadcast' and new.inserted_at >= '0001-01-02')
+  execute function realtime._broadcast();
+
+-- +goose StatementBegin
+create function realtime._create_partition(day date) returns boolean
+  language plpgsql set lock_timeout = '2s' as $$
+declare part text := 'messages_' || to_char(day, 'YYYY_MM_DD');
+begin
+  if to_regclass('realtime.' || part) is not null then return false; end if;
+  -- First the default partition's lock: a row of this day that came in between the move and ATTACH would refuse it.
+  lock table realtime.messages_default in access exclusive mode;
+  execute format('create table realtime.%I (like realtime.messages including defaults including constraints)', part);
+  -- Not attached yet, so no trigger fires: what was broadcast when it was inserted is not broadcast again.
+  execute format('with moved as (delete from realtime.messages_default where inserted_at >= $1 and inserted_at < $2 returning *)
+                  insert into realtime.%I select * from moved', part) using day::timestamp, (day + 1)::timestamp;
+  execute format('alter table realtime.messages attach partition realtime.%I for values from (%L) to (%L)', part, day, day + 1);
+  return true;
+exception when duplicate_table or duplicate_object then return false;  -- another server was quicker
+end $$;
+-- +goose StatementEnd
+comment on function realtime._create_partition(date) is 'Makes the partition of one UTC day and moves the rows that wait for it in the default partition; false if it exists.';
+
+-- +goose StatementBegin
+create function realtime._maintain(retention interval) returns table (created int, dropped int)
+  language plpgsql set lock_timeout = '2s' as $$
+declare
+  today  date := timezone('utc', now())::date;
+  cutoff timestamp := timezone('utc', now()) - retention;
+  part   regclass;
+begin
+  created := 0; dropped := 0;
+  for i in -1 .. 3 loop
+    if realtime._create_partition(today + i) then created := created + 1; end if;
+  end loop;
+  for part in
+    select inhrelid from pg_inherits join pg_class on pg_class.oid = inhrelid
+     where inhparent = 'realtime.messages'::regclass and relname ~ '^messages_\d{4}_\d{2}_\d{2}$'
+       and to_date(right(relname, 10), 'YYYY_MM_DD') + 1 <= cutoff
+  loop
+    execute format('drop table %s', part);
+    dropped := dropped + 1;
+  end loop;
+  delete from realtime.messages_default where inserted_at < cutoff and inserted_at >= '0001-01-02';
+  delete from realtime._journal j where j.inserted_at < cutoff;
+  return next;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._maintain(interval) is 'Makes the partitions from yesterday to three days ahead, drops those older than the retention. Run by the server at its start and every hour.';
+
+revoke execute on function realtime._broadcast(), realtime._create_partition(date), realtime._maintain(interval) from public;
+
+-- +goose Down
+drop function realtime._maintain(interval);
+drop function realtime._create_partition(date);
+drop table realtime.messages;
+drop function realtime._broadcast();
+drop table realtime._journal;
+drop function realtime.topic();

@@ -1,0 +1,46 @@
+-- +goose Up
+-- Both run with the caller's rights: whoever calls needs INSERT on realtime.messages and a policy that lets him. A
+-- failure is an error in the caller's transaction; what is not delivered was never committed.
+
+-- +goose StatementBegin
+create function realtime._send(payload jsonb, binary_payload bytea, event text, topic text, private boolean) returns void
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  message_id uuid := gen_random_uuid();
+  outer_topic text := current_setting('realtime.topic', true);
+begin
+  if payload is null and binary_payload is null then
+    raise exception 'send(): payload must not be null' using errcode = '22004';
+  elsif coalesce(event, '') = '' or coalesce(topic, '') = '' then
+    raise exception 'send(): event and topic must not be empty' using errcode = '22004';
+  elsif octet_length(event) > 255 then  -- the binary frame has one byte for its length
+    raise exception 'send(): event has % bytes, at most 255 fit', octet_length(event) using errcode = '22001';
+  elsif octet_length(topic) > 246 then  -- 255 less the prefix "realtime:"
+    raise exception 'send(): topic has % bytes, at most 246 fit', octet_length(topic) using errcode = '22001';
+  end if;
+  if jsonb_typeof(payload) = 'object' and not payload ? 'id' then
+    payload := payload || jsonb_build_object('id', message_id);
+  end if;
+  perform set_config('realtime.topic', topic, true);
+  insert into realtime.messages (id, payload, binary_payload, event, topic, private, extension)
+    values (message_id, payload, binary_payload, event, topic, coalesce(private, true), 'broadcast');
+  perform set_config('realtime.topic', coalesce(outer_topic, ''), true);
+end $$;
+-- +goose StatementEnd
+comment on function realtime._send(jsonb, bytea, text, text, boolean) is 'What send() and send_binary() have in common.';
+
+create function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void
+  language sql as $$ select realtime._send(payload, null, event, topic, private) $$;
+comment on function realtime.send(jsonb, text, text, boolean) is
+  'Broadcasts a JSON payload to a channel, if and when the calling transaction commits. An object without an id is given the message''s. Event at most 255 bytes, topic at most 246.';
+
+create function realtime.send_binary(payload bytea, event text, topic text, private boolean default true) returns void
+  language sql as $$ select realtime._send(null, payload, event, topic, private) $$;
+comment on function realtime.send_binary(bytea, text, text, boolean) is
+  'Broadcasts raw bytes to a channel, if and when the calling transaction commits. Only clients on wire version 2.0.0 can receive them.';
+
+-- +goose Down
+drop function realtime.send_binary(bytea, text, text, boolean);
+drop function realtime.send(jsonb, text, text, boolean);
+drop function realtime._send(jsonb, bytea, text, text, boolean);
