@@ -1,0 +1,87 @@
+// Package snapshot reads what Postgres calls a snapshot: which transactions a query could see.
+//
+// It is the clock of everything that has to agree on "before" and "after" with the database: a decision saw a
+// revocation, or did not; a message was committed before a join, or after it. It knows nothing of connections.
+package snapshot
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// XID is a Postgres transaction id of 64 bits (xid8), of a top-level transaction. 0 is no transaction.
+type XID uint64
+
+// ParseXID reads the text form of an xid8.
+func ParseXID(s string) (XID, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read transaction id %.32q: not a number", s)
+	}
+	return XID(n), nil
+}
+
+// Snapshot is a pg_snapshot. The zero Snapshot sees nothing.
+type Snapshot struct {
+	xmin, xmax XID   // below xmin: all ended; from xmax on: none visible
+	running    []XID // in between, not ended when the snapshot was taken; sorted
+}
+
+// Parse reads the text form of a pg_snapshot: xmin:xmax:xip,xip,…
+func Parse(s string) (Snapshot, error) {
+	parts := strings.Split(s, ":")
+	if len(parts) != 3 {
+		return Snapshot{}, fmt.Errorf("read snapshot %.64q: expected xmin:xmax:list", s)
+	}
+	var snap Snapshot
+	var err error
+	if snap.xmin, err = ParseXID(parts[0]); err != nil {
+		return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
+	}
+	if snap.xmax, err = ParseXID(parts[1]); err != nil {
+		return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
+	}
+	if snap.xmin > snap.xmax {
+		return Snapshot{}, fmt.Errorf("read snapshot %.64q: xmin above xmax", s)
+	}
+	if parts[2] == "" {
+		return snap, nil
+	}
+	for field := range strings.SplitSeq(parts[2], ",") {
+		xid, err := ParseXID(field)
+		if err != nil {
+			return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
+		}
+		snap.running = append(snap.running, xid)
+	}
+	slices.Sort(snap.running)
+	return snap, nil
+}
+
+// Sees tells whether the transaction had committed (or rolled back) in the eyes of this snapshot. Ask only about
+// transactions known to have committed: it cannot tell the two apart.
+func (s Snapshot) Sees(x XID) bool {
+	if x == 0 || x >= s.xmax {
+		return false
+	}
+	if x < s.xmin {
+		return true
+	}
+	_, found := slices.BinarySearch(s.running, x)
+	return !found
+}
+
+// String is the text form that Postgres reads.
+func (s Snapshot) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d:%d:", s.xmin, s.xmax)
+	for i, x := range s.running {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%d", x)
+	}
+	return b.String()
+}

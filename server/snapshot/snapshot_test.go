@@ -1,0 +1,53 @@
+package snapshot
+
+import "testing"
+
+func TestSees(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		snapshot string
+		xid      XID
+		want     bool
+	}{
+		{"100:100:", 99, true},
+		{"100:100:", 100, false},
+		{"100:105:100,103", 99, true},
+		{"100:105:100,103", 100, false},
+		{"100:105:100,103", 101, true},
+		{"100:105:100,103", 103, false},
+		{"100:105:100,103", 104, true},
+		{"100:105:100,103", 105, false},
+		{"100:105:103,100", 103, false}, // Postgres sorts; we do not rely on it
+		{"8589934592:8589934600:8589934595", 8589934594, true},
+		{"8589934592:8589934600:8589934595", 8589934595, false},
+		{"100:105:", 0, false},
+	}
+	for _, tt := range tests {
+		s, err := Parse(tt.snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Sees(tt.xid); got != tt.want {
+			t.Errorf("%s sees %d: %v, want %v", tt.snapshot, tt.xid, got, tt.want)
+		}
+	}
+	if (Snapshot{}).Sees(1) {
+		t.Error("the zero snapshot sees a transaction")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"100:105:100,103", "3:3:", "", "1:2", "5:4:", "1:9:x", "18446744073709551615:18446744073709551615:"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := Parse(text)
+		if err != nil {
+			return
+		}
+		again, err := Parse(s.String())
+		if err != nil || again.String() != s.String() {
+			t.Errorf("%q became %q, which reads as %q (%v)", text, s, again, err)
+		}
+	})
+}
