@@ -1,0 +1,2 @@
+-- Which migrations were applied, and when.
+select version_id, tstamp from realtime.schema_version where version_id > 0 order by version_id;
