@@ -1,0 +1,104 @@
+package auth
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// The codes a refused token is answered with. Clients and log searches know them, so they do not change.
+const (
+	CodeInvalidToken   = "InvalidJWTToken"   // a claim is missing, out of date or not accepted
+	CodeMalformedToken = "MalformedJWT"      // not a JWT at all
+	CodeBadSignature   = "JwtSignatureError" // not signed with a key of ours
+	CodeNoSigner       = "JwtSignerError"    // no key of ours fits its algorithm
+	CodeRoleNotAllowed = "RoleNotAllowed"    // names a Postgres role that tokens may not use
+)
+
+// The sentences that Supabase Realtime answers with; unmodified clients and their users search for them word by word.
+const (
+	textExpired       = "Token has expired"
+	textMissingClaims = "Fields `role` and `exp` are required in JWT"
+	textBadExpiry     = "Token expiration time is invalid"
+	textMalformed     = "The token provided is not a valid JWT"
+	textBadSignature  = "Failed to validate JWT signature"
+	textNoSigner      = "Failed to generate JWT signer, check your JWT secret or JWKS configuration"
+)
+
+// TokenError says why a token is refused. Code and Text may be shown to the client. Detail is for the operator's log;
+// it never holds a part of the token's signature or of a key.
+type TokenError struct {
+	Code   string
+	Text   string
+	Detail string
+
+	handshake string // differs from Text where the handshake has a sentence of its own
+}
+
+// Handshake is the sentence of the HTTP answer to a refused connection.
+func (e *TokenError) Handshake() string {
+	if e.handshake != "" {
+		return e.handshake
+	}
+	return e.Text
+}
+
+// Join is the reason in the reply to a refused join.
+func (e *TokenError) Join() string { return e.Code + ": " + e.Text }
+
+// System is the message of the system event that comes before a channel is closed.
+func (e *TokenError) System() string { return e.Text }
+
+// Error holds everything known, for logs.
+func (e *TokenError) Error() string {
+	if e.Detail == "" {
+		return e.Join()
+	}
+	return e.Join() + " (" + e.Detail + ")"
+}
+
+func errExpired(ago time.Duration) *TokenError {
+	seconds := int64(ago / time.Second)
+	return &TokenError{
+		Code:      CodeInvalidToken,
+		Text:      textExpired + " " + strconv.FormatInt(seconds, 10) + " seconds ago",
+		handshake: textExpired,
+	}
+}
+
+func errMalformed(format string, args ...any) *TokenError {
+	return &TokenError{Code: CodeMalformedToken, Text: textMalformed, Detail: fmt.Sprintf(format, args...)}
+}
+
+func errNoSigner(format string, args ...any) *TokenError {
+	return &TokenError{Code: CodeNoSigner, Text: textNoSigner, Detail: fmt.Sprintf(format, args...)}
+}
+
+func errBadSignature() *TokenError {
+	return &TokenError{Code: CodeBadSignature, Text: textBadSignature}
+}
+
+func errMissingClaims(detail string) *TokenError {
+	return &TokenError{Code: CodeInvalidToken, Text: textMissingClaims, Detail: detail}
+}
+
+// errClaim names the claim at fault, where Supabase Realtime would answer with an internal error.
+func errClaim(name, problem string) *TokenError {
+	return &TokenError{Code: CodeInvalidToken, Text: "Claim `" + name + "` " + problem}
+}
+
+func errRole(role string) *TokenError {
+	return &TokenError{
+		Code: CodeRoleNotAllowed,
+		Text: "Role " + quoteShort(role) + " is not allowed on this server",
+	}
+}
+
+// quoteShort quotes a value that a stranger chose, bounded to what a Postgres name can hold.
+func quoteShort(s string) string {
+	const longest = 63
+	if len(s) > longest {
+		s = s[:longest] + "…"
+	}
+	return strconv.Quote(s)
+}
