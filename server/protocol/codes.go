@@ -1,0 +1,249 @@
+package protocol
+
+import (
+	"fmt"
+	"slices"
+	"unicode/utf8"
+)
+
+// Code names a refusal, a failure or a close, the same for the client, the log and the metrics.
+type Code string
+
+// What stops a join.
+const (
+	TopicNameRequired          Code = "TopicNameRequired"
+	TopicTooLong               Code = "TopicTooLong"
+	InvalidJoinPayload         Code = "InvalidJoinPayload"
+	PrivateOnly                Code = "PrivateOnly"
+	ConnectionRateLimitReached Code = "ConnectionRateLimitReached"
+	ClientJoinRateLimitReached Code = "ClientJoinRateLimitReached"
+	ChannelRateLimitReached    Code = "ChannelRateLimitReached"
+	InvalidJWTToken            Code = "InvalidJWTToken"
+	MalformedJWT               Code = "MalformedJWT"
+	JwtSignatureError          Code = "JwtSignatureError"
+	JwtSignerError             Code = "JwtSignerError"
+	RoleNotAllowed             Code = "RoleNotAllowed"
+	Unauthorized               Code = "Unauthorized"
+	UnableToReplayMessages     Code = "UnableToReplayMessages"
+	NotSupported               Code = "NotSupported"
+)
+
+// What the database cannot do at the moment.
+const (
+	IncreaseConnectionPool    Code = "IncreaseConnectionPool"
+	DatabaseLackOfConnections Code = "DatabaseLackOfConnections"
+	UnableToConnectToProject  Code = "UnableToConnectToProject"
+	QueryCanceled             Code = "QueryCanceled"
+	Deaf                      Code = "Deaf"
+)
+
+// What stops a message.
+const (
+	UnmatchedTopic           Code = "UnmatchedTopic"
+	MalformedFrame           Code = "MalformedFrame"
+	PayloadTooLarge          Code = "PayloadTooLarge"
+	InvalidBroadcast         Code = "InvalidBroadcast"
+	InvalidPresence          Code = "InvalidPresence"
+	SendDenied               Code = "SendDenied"
+	SendRateLimitReached     Code = "SendRateLimitReached"
+	PresenceRateLimitReached Code = "PresenceRateLimitReached"
+	MessagesWithheld         Code = "MessagesWithheld"
+)
+
+// What ends a channel or a socket.
+const (
+	NoLongerAuthorized    Code = "NoLongerAuthorized"
+	ReplicationTimeout    Code = "ReplicationTimeout"
+	UnknownErrorOnChannel Code = "UnknownErrorOnChannel"
+	RealtimeRestarting    Code = "RealtimeRestarting"
+	ServerDisconnect      Code = "ServerDisconnect"
+	Disconnected          Code = "Disconnected"
+	SlowReader            Code = "SlowReader"
+	FrameTooLarge         Code = "FrameTooLarge"
+	IdleTimeout           Code = "IdleTimeout"
+)
+
+// Sentences beyond the first of their code, for Code.Because, and those of system messages that are no refusals. Those
+// with verbs are for fmt.Sprintf.
+const (
+	TextTokenExpired       = "Token has expired %d seconds ago"
+	TextTokenClaims        = "Fields `role` and `exp` are required in JWT"
+	TextTokenExpiry        = "Token expiration time is invalid"
+	TextTokenClaim         = "The claim `%s` of the token is not the one expected here"
+	TextSignerKey          = `Failed to generate JWT signer for key ID (kid) "%s", check your JWT secret or JWKS configuration`
+	TextReplayParams       = "Replay params are not valid"
+	TextReplayFailed       = "Realtime was unable to replay messages"
+	TextSubscribed         = "Subscribed to PostgreSQL"
+	TextReplicationReady   = "Replication connection established"
+	TextTrackSizeExceeded  = "Track message size exceeded"
+	TextBroadcastNotObject = "The payload of a broadcast must be an object"
+)
+
+// Place says where a code can appear.
+type Place uint8
+
+const (
+	InJoinReply Place = 1 << iota
+	InPushReply
+	InSystem
+	InClose
+)
+
+// Entry is a line of the table of codes.
+type Entry struct {
+	Code  Code
+	Texts []string // the usual sentence first; verbs stand for what differs each time
+	Where Place
+	Close int  // WebSocket close code, if Where has InClose
+	Bare  bool // clients know the sentence alone, without "<Code>: "
+}
+
+// WebSocket close codes (RFC 6455, section 7.4.1, and the IANA registry).
+const (
+	closeNormal   = 1000
+	closeGoing    = 1001
+	closePolicy   = 1008
+	closeTooBig   = 1009
+	closeRestart  = 1012
+	closeTryLater = 1013
+)
+
+// table holds every code once. Sentences that upstream also sends are upstream's to the letter: programs match them.
+var table = []Entry{
+	{Code: TopicNameRequired, Where: InJoinReply, Texts: []string{"You must provide a topic name"}},
+	{Code: TopicTooLong, Where: InJoinReply, Texts: []string{"A topic may be at most %d bytes long"}},
+	{Code: InvalidJoinPayload, Where: InJoinReply, Texts: []string{"%s"}}, // the JoinError
+	{Code: PrivateOnly, Where: InJoinReply, Texts: []string{"This project only allows private channels"}},
+	{Code: ConnectionRateLimitReached, Where: InJoinReply, Texts: []string{"Too many connected users"}},
+	{Code: ClientJoinRateLimitReached, Where: InJoinReply | InClose, Close: closeGoing,
+		Texts: []string{"Too many joins per second"}},
+	{Code: ChannelRateLimitReached, Where: InJoinReply, Texts: []string{"Too many channels"}},
+	{Code: InvalidJWTToken, Where: InJoinReply | InSystem,
+		Texts: []string{TextTokenExpired, TextTokenClaims, TextTokenExpiry, TextTokenClaim}},
+	{Code: MalformedJWT, Where: InJoinReply | InSystem, Texts: []string{"The token provided is not a valid JWT"}},
+	{Code: JwtSignatureError, Where: InJoinReply | InSystem, Texts: []string{"Failed to validate JWT signature"}},
+	{Code: JwtSignerError, Where: InJoinReply | InSystem,
+		Texts: []string{"Failed to generate JWT signer, check your JWT secret or JWKS configuration", TextSignerKey}},
+	{Code: RoleNotAllowed, Where: InJoinReply | InSystem, Texts: []string{"The role `%s` is not allowed to use this server"}},
+	{Code: Unauthorized, Where: InJoinReply | InSystem,
+		Texts: []string{"You do not have permissions to read from this Channel topic: %s"}},
+	{Code: UnableToReplayMessages, Where: InJoinReply,
+		Texts: []string{"Replay is not allowed for public channels", TextReplayParams, TextReplayFailed}},
+	{Code: NotSupported, Where: InJoinReply | InPushReply | InSystem, Texts: []string{"This server does not support %s"}},
+
+	{Code: IncreaseConnectionPool, Where: InJoinReply | InPushReply | InSystem,
+		Texts: []string{"Please increase your connection pool size"}},
+	{Code: DatabaseLackOfConnections, Where: InJoinReply | InPushReply | InSystem,
+		Texts: []string{"Database can't accept more connections, Realtime won't connect"}},
+	{Code: UnableToConnectToProject, Where: InJoinReply | InPushReply | InSystem,
+		Texts: []string{"Realtime was unable to connect to the project database"}},
+	{Code: QueryCanceled, Where: InJoinReply | InPushReply | InSystem,
+		Texts: []string{"Query was cancelled, please try again"}},
+	{Code: Deaf, Where: InJoinReply | InPushReply | InSystem,
+		Texts: []string{"Realtime cannot prove that it hears the database, private channels pause until it does"}},
+
+	{Code: UnmatchedTopic, Where: InPushReply, Bare: true, Texts: []string{"unmatched topic"}},
+	{Code: MalformedFrame, Where: InPushReply, Texts: []string{"%s"}}, // the DecodeError
+	{Code: PayloadTooLarge, Where: InPushReply, Bare: true, Texts: []string{"payload_size_exceeded"}},
+	{Code: InvalidBroadcast, Where: InPushReply | InSystem,
+		Texts: []string{TextBroadcastNotObject, "A broadcast may not have a key named `%s`", "An event may be at most %d bytes long"}},
+	{Code: InvalidPresence, Where: InPushReply, Bare: true,
+		Texts: []string{"Presence track payload must be a map", TextTrackSizeExceeded}},
+	{Code: SendDenied, Where: InPushReply | InSystem,
+		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}},
+	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second"}},
+	{Code: PresenceRateLimitReached, Where: InPushReply | InSystem,
+		Texts: []string{"Too many presence messages per second"}},
+	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s"}},
+
+	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
+		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},
+	{Code: ReplicationTimeout, Where: InSystem, Bare: true,
+		Texts: []string{"Replication connection was not established in time"}},
+	{Code: UnknownErrorOnChannel, Where: InJoinReply | InPushReply | InSystem,
+		Texts: []string{"Realtime met an error of its own, see its log"}},
+	{Code: RealtimeRestarting, Where: InJoinReply | InClose, Close: closeRestart,
+		Texts: []string{"Realtime is restarting, please standby"}},
+	{Code: ServerDisconnect, Where: InSystem | InClose, Close: closeRestart, Bare: true,
+		Texts: []string{"Server requested disconnect"}},
+	{Code: Disconnected, Where: InSystem | InClose, Close: closePolicy, Texts: []string{"Your sessions were ended: %s"}},
+	{Code: SlowReader, Where: InClose, Close: closeTryLater,
+		Texts: []string{"More than %d bytes were waiting to be read"}},
+	{Code: FrameTooLarge, Where: InClose, Close: closeTooBig, Texts: []string{"A frame may be at most %d bytes long"}},
+	{Code: IdleTimeout, Where: InClose, Close: closeNormal, Texts: []string{"Nothing was received for %s"}},
+}
+
+var byCode = func() map[Code]Entry {
+	m := make(map[Code]Entry, len(table))
+	for _, e := range table {
+		m[e.Code] = e
+	}
+	return m
+}()
+
+// Codes is the whole table, in its order, for documentation and checks. It is a copy.
+func Codes() []Entry {
+	entries := slices.Clone(table)
+	for i := range entries {
+		entries[i].Texts = slices.Clone(entries[i].Texts)
+	}
+	return entries
+}
+
+// Close is the WebSocket close code that goes with c, 0 if c closes nothing.
+func (c Code) Close() int { return byCode[c].Close }
+
+// Text is the usual sentence of c, without the code. The args are what its verbs stand for.
+func (c Code) Text(args ...any) string {
+	e, ok := byCode[c]
+	if !ok {
+		return string(c)
+	}
+	return fmt.Sprintf(e.Texts[0], args...)
+}
+
+// Reason is what a client is told: `<Code>: <text>`, or the text alone where clients have always been told no more.
+func (c Code) Reason(args ...any) string { return c.Because(c.Text(args...)) }
+
+// Because is Reason with another sentence than the usual one.
+func (c Code) Because(text string) string {
+	if byCode[c].Bare {
+		return text
+	}
+	return string(c) + ": " + text
+}
+
+// maxCloseReason is what fits in a control frame (125 bytes) beside the close code.
+const maxCloseReason = 123
+
+// CloseReason is Reason, cut to what a close frame can hold.
+func (c Code) CloseReason(args ...any) string {
+	reason := c.Reason(args...)
+	if len(reason) <= maxCloseReason {
+		return reason
+	}
+	end := maxCloseReason
+	for end > 0 && !utf8.RuneStart(reason[end]) {
+		end--
+	}
+	return reason[:end]
+}
+
+// Response is the response of a reply with status error: {"reason": …} and no other key, as realtime-js joins all of
+// them into its message. An oversized payload is answered with a bare string.
+func (c Code) Response(args ...any) []byte { return c.ResponseBecause(c.Text(args...)) }
+
+// ResponseBecause is Response with another sentence than the usual one.
+func (c Code) ResponseBecause(text string) []byte {
+	reason := c.Because(text)
+	if c == PayloadTooLarge {
+		return appendString(nil, reason)
+	}
+	return append(appendString([]byte(`{"reason":`), reason), '}')
+}
+
+// DenialRead is the sentence for somebody who may not receive on a topic, given with its prefix.
+func DenialRead(topic string) string { return Unauthorized.Text(SubTopic(topic)) }
+
+// NoLongerRead is the sentence for somebody who may not receive on a topic any more.
+func NoLongerRead(topic string) string { return NoLongerAuthorized.Text(SubTopic(topic)) }

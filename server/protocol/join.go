@@ -1,0 +1,268 @@
+package protocol
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Join is what a client asks for when it joins a topic. Keys that are absent or null have their default.
+type Join struct {
+	Token    string // the token of this channel, if HasToken; it may be ""
+	HasToken bool
+	Legacy   bool // no config at all: the sub-topic itself names a table, schema[:table[:filter]]
+
+	Private          bool
+	Self             bool // receive one's own broadcasts
+	Ack              bool // answer every broadcast
+	ReplicationReady bool // say when messages from the database arrive
+
+	PresenceEnabled bool
+	PresenceKey     string // "" = the server chooses one
+
+	HasReplay bool // the key was given, even if null: public channels refuse it
+	Replay    Replay
+
+	Changes [][]byte // entries of postgres_changes, raw, for EchoChanges; they share memory with the payload
+}
+
+// Replay asks for broadcasts of the past.
+type Replay struct {
+	Valid bool  // Since and Limit are integers, and Since is a point in time
+	Since int64 // Unix milliseconds
+	Limit int64 // as given, not yet clamped; DefaultReplayLimit if absent
+}
+
+// DefaultReplayLimit is how many broadcasts a replay without limit brings: what upstream sends at most.
+const DefaultReplayLimit = 25
+
+// Since must lie in the years 0 to 9999, the range in which upstream's calendar works.
+const (
+	minSince = -62167219200000
+	maxSince = 253402300799999
+)
+
+// maxPresenceKey bounds a key that every member of the topic is told and keeps; ids of people are far shorter.
+const maxPresenceKey = 1024
+
+// maxChanges bounds the table subscriptions of one channel; each costs memory and work at every change.
+const maxChanges = 100
+
+// JoinError says which part of a payload is wrong, so that the person who wrote it can find it.
+type JoinError struct {
+	Field string // by path: config.postgres_changes[2]
+	Want  string // what belongs there: "true or false"
+}
+
+func (e *JoinError) Error() string {
+	return fmt.Sprintf("%s: expected %s", e.Field, e.Want)
+}
+
+const (
+	wantBool   = "true or false"
+	wantText   = "text"
+	wantObject = "an object"
+)
+
+// ParseJoin reads the payload of phx_join. The error is a *JoinError. Unknown keys are ignored.
+func ParseJoin(payload []byte) (Join, error) {
+	if checkJSON(payload) != nil || !IsObject(payload) {
+		return Join{}, &JoinError{"payload", wantObject}
+	}
+	var j Join
+	if err := j.readTokens(payload); err != nil {
+		return Join{}, err
+	}
+	config, ok := Member(payload, "config")
+	if !ok {
+		j.Legacy = true
+		return j, nil
+	}
+	if err := j.readConfig(config); err != nil {
+		return Join{}, err
+	}
+	return j, nil
+}
+
+// readTokens prefers the legacy user_token, as upstream does.
+func (j *Join) readTokens(payload []byte) error {
+	for _, key := range []string{"access_token", "user_token"} {
+		value, ok := given(payload, key)
+		if !ok {
+			continue
+		}
+		token, ok := Text(value)
+		if !ok {
+			return &JoinError{key, wantText}
+		}
+		j.Token, j.HasToken = token, true
+	}
+	return nil
+}
+
+func (j *Join) readConfig(config []byte) error {
+	if err := checkSection("config", config); err != nil {
+		return err
+	}
+	broadcast, _ := Member(config, "broadcast")
+	presence, _ := Member(config, "presence")
+	for _, section := range []struct {
+		path  string
+		value []byte
+	}{{"config.broadcast", broadcast}, {"config.presence", presence}} {
+		if err := checkSection(section.path, section.value); err != nil {
+			return err
+		}
+	}
+	for _, flag := range []struct {
+		path   string
+		object []byte
+		key    string
+		into   *bool
+	}{
+		{"config.private", config, "private", &j.Private},
+		{"config.broadcast.self", broadcast, "self", &j.Self},
+		{"config.broadcast.ack", broadcast, "ack", &j.Ack},
+		{"config.broadcast.replication_ready", broadcast, "replication_ready", &j.ReplicationReady},
+		{"config.presence.enabled", presence, "enabled", &j.PresenceEnabled},
+	} {
+		value, ok := given(flag.object, flag.key)
+		if !ok {
+			continue
+		}
+		if *flag.into, ok = flexibleBool(value); !ok {
+			return &JoinError{flag.path, wantBool}
+		}
+	}
+	if err := j.readPresenceKey(presence); err != nil {
+		return err
+	}
+	if err := j.readReplay(broadcast); err != nil {
+		return err
+	}
+	return j.readChanges(config)
+}
+
+func (j *Join) readPresenceKey(presence []byte) error {
+	const path = "config.presence.key"
+	value, ok := given(presence, "key")
+	if !ok {
+		return nil
+	}
+	if value[0] == '{' || value[0] == '[' {
+		return &JoinError{path, "text, a number, true or false"}
+	}
+	if j.PresenceKey, ok = Text(value); !ok {
+		j.PresenceKey = string(value)
+	}
+	switch {
+	case len(j.PresenceKey) > maxPresenceKey:
+		return &JoinError{path, fmt.Sprintf("at most %d bytes", maxPresenceKey)}
+	case j.PresenceKey == "ids": // a presence_state with this key makes realtime-js throw, in every member's client
+		return &JoinError{path, `a key other than "ids"`}
+	}
+	return nil
+}
+
+// readReplay leaves wrong numbers to the reply that upstream has for them (UnableToReplayMessages).
+func (j *Join) readReplay(broadcast []byte) error {
+	replay, ok := Member(broadcast, "replay")
+	if !ok {
+		return nil
+	}
+	j.HasReplay = true
+	if err := checkSection("config.broadcast.replay", replay); err != nil {
+		return err
+	}
+	since, limit := integer(replay, "since"), integer(replay, "limit")
+	if _, ok := given(replay, "limit"); !ok {
+		limit.value, limit.ok = DefaultReplayLimit, true
+	}
+	if since.ok && limit.ok && since.value >= minSince && since.value <= maxSince {
+		j.Replay = Replay{Valid: true, Since: since.value, Limit: limit.value}
+	}
+	return nil
+}
+
+func (j *Join) readChanges(config []byte) error {
+	const path = "config.postgres_changes"
+	array, ok := given(config, "postgres_changes")
+	if !ok {
+		return nil
+	}
+	if array[0] != '[' {
+		return &JoinError{path, "an array of objects"}
+	}
+	i := -1
+	for entry := range elements(array) {
+		i++
+		switch {
+		case isNull(entry):
+			continue
+		case !IsObject(entry):
+			return &JoinError{fmt.Sprintf("%s[%d]", path, i), wantObject}
+		case len(j.Changes) == maxChanges:
+			return &JoinError{path, fmt.Sprintf("at most %d entries", maxChanges)}
+		case deeper(entry, MaxDepth):
+			return &JoinError{fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("at most %d levels", MaxDepth)}
+		}
+		j.Changes = append(j.Changes, entry)
+	}
+	return nil
+}
+
+// ParseAccessToken reads the payload of an access_token event. Absent and null both mean that nothing changes, but they
+// are told apart for the log. The error is a *JoinError.
+func ParseAccessToken(payload []byte) (token string, present, isNullToken bool, err error) {
+	if checkJSON(payload) != nil || !IsObject(payload) {
+		return "", false, false, &JoinError{"payload", wantObject}
+	}
+	value, ok := Member(payload, "access_token")
+	if !ok || isNull(value) {
+		return "", ok, ok, nil
+	}
+	if token, ok = Text(value); !ok {
+		return "", true, false, &JoinError{"access_token", wantText}
+	}
+	return token, true, false, nil
+}
+
+// given finds a member that is there and not null.
+func given(object []byte, key string) ([]byte, bool) {
+	value, ok := Member(object, key)
+	return value, ok && !isNull(value)
+}
+
+// checkSection accepts an object, null and nothing.
+func checkSection(path string, value []byte) error {
+	if value == nil || isNull(value) || IsObject(value) {
+		return nil
+	}
+	return &JoinError{path, wantObject}
+}
+
+// flexibleBool is a JSON boolean, or its text in any case: some SDKs send their settings as text.
+func flexibleBool(value []byte) (b, ok bool) {
+	text, isString := Text(value)
+	if !isString {
+		text = string(value)
+	} else {
+		text = strings.ToLower(text)
+	}
+	return text == "true", text == "true" || text == "false"
+}
+
+type maybeInt struct {
+	value int64
+	ok    bool
+}
+
+// integer reads a member written as an integer; 1e3 and 1.0 are not.
+func integer(object []byte, key string) maybeInt {
+	value, ok := Member(object, key)
+	if !ok {
+		return maybeInt{}
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	return maybeInt{n, err == nil}
+}
