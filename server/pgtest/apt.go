@@ -1,0 +1,193 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// aptTimeout bounds fetching about 80 MB and unpacking it, which took seven seconds on a good line.
+	aptTimeout = 5 * time.Minute
+	// rootCache holds the unpacked tree where we are root: the server runs as somebody else, who must be able to read it.
+	rootCache = "/var/cache/rowcast"
+	// dpkgStatus is apt's list of what is installed: that much is not fetched.
+	dpkgStatus = "/var/lib/dpkg/status"
+)
+
+var (
+	serverPackage = regexp.MustCompile(`Depends: (postgresql-\d+)\b`)
+	// unneeded are packages that only JIT and administration scripts want, most of the size.
+	unneeded = regexp.MustCompile(`^(libllvm|perl|libperl)`)
+	osField  = regexp.MustCompile(`(?m)^(ID|VERSION_ID)="?([^"\n]*)"?$`)
+)
+
+// apt unpacks Debian's Postgres into a cache without installing anything: no service starts, nobody needs to be root, and
+// signatures are checked as always.
+type apt struct {
+	cache    string // holds one tree per release of the system
+	status   string
+	progress io.Writer
+}
+
+// fromApt returns the cached tree, or fetches it.
+func fromApt(ctx context.Context, progress io.Writer) (source, error) {
+	cache := rootCache
+	if os.Geteuid() != 0 {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return source{}, fmt.Errorf("apt: %w", err)
+		}
+		cache = filepath.Join(dir, "rowcast")
+	}
+	found, err := apt{cache: cache, status: dpkgStatus, progress: progress}.get(ctx)
+	if err != nil {
+		return source{}, fmt.Errorf("apt: %w", err)
+	}
+	return found, nil
+}
+
+func (a apt) get(ctx context.Context) (source, error) {
+	for _, program := range []string{"apt-get", "apt-cache", "dpkg"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return source{}, errors.New("not a Debian or Ubuntu system")
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, aptTimeout)
+	defer cancel()
+	if err := privateDir(a.cache); err != nil {
+		return source{}, err
+	}
+	unlock, err := lockFile(ctx, filepath.Join(a.cache, "lock"))
+	if err != nil {
+		return source{}, err
+	}
+	defer unlock()
+
+	tree := filepath.Join(a.cache, treeName())
+	if found, err := inspectTree(ctx, tree); err == nil {
+		return found, nil
+	}
+	fmt.Fprintln(a.progress, "pgtest: no Postgres here; unpacking Debian's into", tree, "(about 80 MB to fetch, once)")
+	work, err := os.MkdirTemp(a.cache, "fetch-")
+	if err != nil {
+		return source{}, fmt.Errorf("make work directory: %w", err)
+	}
+	defer os.RemoveAll(work)
+	root, err := a.fetch(ctx, work)
+	if err != nil {
+		return source{}, err
+	}
+	if err := errors.Join(os.RemoveAll(tree), os.Rename(root, tree)); err != nil {
+		return source{}, fmt.Errorf("keep unpacked tree: %w", err)
+	}
+	return inspectTree(ctx, tree)
+}
+
+// fetch downloads the server and what it needs below work, and returns the directory that it unpacked them into.
+func (a apt) fetch(ctx context.Context, work string) (root string, err error) {
+	state, cache, root := filepath.Join(work, "state"), filepath.Join(work, "cache"), filepath.Join(work, "root")
+	archives := filepath.Join(cache, "archives")
+	for _, dir := range []string{filepath.Join(state, "lists", "partial"), filepath.Join(archives, "partial"), root} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", fmt.Errorf("make work directory: %w", err)
+		}
+	}
+	options := []string{"-qq", "-o", "Dir::State=" + state, "-o", "Dir::State::status=" + a.status, "-o", "Dir::Cache=" + cache,
+		"-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="}
+	call := func(program string, args ...string) (string, error) {
+		return run(ctx, nil, program, append(options, args...)...)
+	}
+	if _, err := call("apt-get", "update"); err != nil {
+		return "", fmt.Errorf("update package lists: %w", err)
+	}
+	depends, err := call("apt-cache", "depends", "postgresql")
+	if err != nil {
+		return "", fmt.Errorf("ask for the server's package: %w", err)
+	}
+	server := serverPackage.FindStringSubmatch(depends)
+	if server == nil {
+		return "", errors.New("ask for the server's package: postgresql depends on no postgresql-NN")
+	}
+	if _, err := call("apt-get", "-y", "--no-install-recommends", "--download-only", "install", server[1]); err != nil {
+		return "", fmt.Errorf("fetch %s: %w", server[1], err)
+	}
+	debs, _ := filepath.Glob(filepath.Join(archives, "*.deb"))
+	for _, deb := range debs {
+		if unneeded.MatchString(filepath.Base(deb)) {
+			continue
+		}
+		if _, err := run(ctx, nil, "dpkg", "-x", deb, root); err != nil {
+			return "", fmt.Errorf("unpack %s: %w", filepath.Base(deb), err)
+		}
+	}
+	return root, os.Chmod(root, 0o755)
+}
+
+// inspectTree checks that an unpacked server runs on this system as it is now.
+func inspectTree(ctx context.Context, tree string) (source, error) {
+	bins, _ := filepath.Glob(filepath.Join(tree, "usr/lib/postgresql/*/bin"))
+	if len(bins) == 0 {
+		return source{}, fmt.Errorf("%s: holds no server", tree)
+	}
+	libs, _ := filepath.Glob(filepath.Join(tree, "usr/lib/*-linux-gnu*"))
+	more, _ := filepath.Glob(filepath.Join(tree, "lib/*-linux-gnu*"))
+	return inspect(ctx, bins[0], []string{"LD_LIBRARY_PATH=" + strings.Join(append(libs, more...), ":")})
+}
+
+// treeName tells trees of different releases apart: the libraries of the system must fit.
+func treeName() string {
+	text, _ := os.ReadFile("/etc/os-release")
+	parts := []string{"postgres"}
+	for _, field := range osField.FindAllStringSubmatch(string(text), -1) {
+		parts = append(parts, field[2])
+	}
+	return strings.Join(parts, "-")
+}
+
+// privateDir makes a directory that only we can write to but the server's user can read, or refuses the one that is there.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make cache: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("check cache: %w", err)
+	}
+	if of := info.Sys().(*syscall.Stat_t).Uid; !info.IsDir() || int(of) != os.Geteuid() || info.Mode()&0o022 != 0 {
+		return fmt.Errorf("check cache: %s must be a directory of ours that nobody else can write to", dir)
+	}
+	return nil
+}
+
+// lockFile lets one process at a time work on the cache.
+func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open cache lock: %w", err)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock cache: %w", err), f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("lock cache: %w", ctx.Err()), f.Close())
+		}
+	}
+}

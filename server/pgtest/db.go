@@ -1,0 +1,138 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// adminConnections are enough for a test's own statements, and leave room for many tests at once.
+	adminConnections = 8
+	// cleanupTimeout bounds what happens after a test.
+	cleanupTimeout = 30 * time.Second
+	// setUpTimeout bounds getting a database, not counting a download.
+	setUpTimeout = 2 * time.Minute
+	// nameLength leaves room for the random part below the 63 bytes of a name.
+	nameLength = 40
+)
+
+// TB is what New needs of a *testing.T.
+type TB interface {
+	Helper()
+	Name() string
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Cleanup(func())
+	Logf(format string, args ...any)
+}
+
+// DB is a test's own database, migrated by the server's role.
+type DB struct {
+	Name     string
+	URL      string        // as the server's ordinary role
+	AdminURL string        // as a superuser
+	Admin    *pgxpool.Pool // as a superuser; closed after the test
+
+	server *server
+}
+
+// As is the address for another role that may log in, such as DBARole.
+func (d *DB) As(user string) string { return d.server.url(d.Name, user) }
+
+// shared is this process's server: the one that TEST_DATABASE_URL names, else a cluster of its own, which ends with the
+// process. It is started by the first test that needs it.
+var shared = sync.OnceValues(func() (*server, error) {
+	ctx := context.Background()
+	if address := os.Getenv("TEST_DATABASE_URL"); address != "" {
+		ctx, cancel := context.WithTimeout(ctx, setUpTimeout)
+		defer cancel()
+		return openServer(ctx, address)
+	}
+	c, err := Start(ctx, Options{Progress: os.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	return &c.server, nil
+})
+
+// templateName is made once per process; other processes on the same server find it.
+var templateName = sync.OnceValues(func() (string, error) {
+	s, err := shared()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
+	defer cancel()
+	return s.template(ctx)
+})
+
+// New gives a test a fresh database. Without any Postgres the test is skipped, or fails where CI or PGTEST_REQUIRE is set.
+func New(t TB) *DB {
+	t.Helper()
+	template, err := templateName()
+	var none *NotFoundError
+	if errors.As(err, &none) && !required() {
+		t.Skip(none.Error())
+	}
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	s, _ := shared() // the template is in it
+	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
+	defer cancel()
+	name := databaseName(t.Name())
+	if err := s.clone(ctx, name, template); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	d := &DB{Name: name, server: s, URL: s.url(name, ServerRole), AdminURL: s.url(name, s.admin.User.Username())}
+	config, err := pgxpool.ParseConfig(d.AdminURL)
+	if err != nil {
+		t.Fatalf("pgtest: parse admin address: %v", err)
+	}
+	config.MaxConns = adminConnections
+	if d.Admin, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		t.Fatalf("pgtest: open admin pool: %v", err)
+	}
+	t.Cleanup(func() { d.close(t) })
+	return d
+}
+
+// close returns what the database took. In a cluster of ours it stays: dropping costs a checkpoint, and all of it goes soon.
+func (d *DB) close(t TB) {
+	t.Helper()
+	if !waitOrGiveUp(d.Admin.Close, cleanupTimeout) {
+		t.Fatalf("pgtest: a connection of Admin was never released")
+	}
+	if !d.server.foreign {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	if err := d.server.drop(ctx, d.Name); err != nil {
+		t.Logf("pgtest: %v", err)
+	}
+}
+
+func required() bool {
+	return os.Getenv("PGTEST_REQUIRE") != "" || (os.Getenv("CI") != "" && os.Getenv("CI") != "false")
+}
+
+// databaseName is unique and tells which test it belongs to.
+func databaseName(test string) string {
+	slug := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '_'
+	}, strings.TrimPrefix(test, "Test"))
+	return "t_" + slug[:min(len(slug), nameLength)] + "_" + randomName(6)
+}

@@ -1,0 +1,82 @@
+// Command with runs a command against one throw-away Postgres that all its processes share:
+//
+//	go run ./server/pgtest/with go test ./...
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"rowcast/server/pgtest"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: with COMMAND [ARGUMENT...]")
+		os.Exit(2)
+	}
+	status, err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "with:", err)
+	}
+	os.Exit(status)
+}
+
+// run returns the command's exit status. A server that the environment names is used as it is.
+func run(args []string) (status int, err error) {
+	// Ctrl-C reaches the command by itself; we stay until it has ended.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), "PGTEST_REQUIRE=1")
+	if os.Getenv("TEST_DATABASE_URL") == "" {
+		ctx, interrupted := context.WithCancel(context.Background())
+		defer interrupted()
+		started := make(chan struct{})
+		go func() {
+			select {
+			case <-signals:
+				interrupted()
+			case <-started:
+			}
+		}()
+		cluster, err := pgtest.Start(ctx, pgtest.Options{Progress: os.Stderr})
+		close(started)
+		if err != nil {
+			return 1, err
+		}
+		defer func() {
+			if stopped := cluster.Stop(); stopped != nil {
+				status, err = max(status, 1), errors.Join(err, stopped)
+			}
+		}()
+		cmd.Env = append(cmd.Env, "TEST_DATABASE_URL="+cluster.URL("postgres", "postgres"))
+		fmt.Fprintf(os.Stderr, "with: %s; look inside: %s\n", cluster.Source, cluster.Psql("postgres", "postgres"))
+	}
+	if err := cmd.Start(); err != nil {
+		return 1, fmt.Errorf("start %s: %w", args[0], err)
+	}
+	go func() {
+		for sig := range signals {
+			if sig != os.Interrupt {
+				_ = cmd.Process.Signal(sig)
+			}
+		}
+	}()
+	err = cmd.Wait()
+	var exited *exec.ExitError
+	if errors.As(err, &exited) {
+		if state := exited.Sys().(syscall.WaitStatus); state.Signaled() {
+			return 128 + int(state.Signal()), nil
+		}
+		return exited.ExitCode(), nil
+	}
+	return 0, err
+}
