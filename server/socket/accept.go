@@ -1,0 +1,151 @@
+package socket
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coder/websocket"
+)
+
+// ServeHTTP answers a handshake: limits first, then the page's origin, then Options.Open, and only then the upgrade.
+// It returns after the upgrade, so that the request and the HTTP server's buffers can be freed.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if problem := checkUpgrade(r); problem != "" {
+		s.opt.Metrics.SocketsRefused.WithLabelValues(RefusedHandshake).Inc()
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		if r.Method != http.MethodGet {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		http.Error(w, problem, http.StatusBadRequest)
+		return
+	}
+	if refusal := s.admit(); refusal != nil {
+		s.refuse(w, r, refusal)
+		return
+	}
+	admitted := true
+	defer func() { // also when Open panics
+		if admitted {
+			s.release()
+		}
+	}()
+	if !s.originAllowed(r) {
+		s.refuse(w, r, &Refusal{http.StatusForbidden, "Origin not allowed", RefusedOrigin})
+		return
+	}
+	open, refusal := s.opt.Open(r)
+	if refusal != nil {
+		s.refuse(w, r, refusal)
+		return
+	}
+	c := newConn(s)
+	var err error
+	c.ws, err = websocket.Accept(&hijacker{w, c}, r, &websocket.AcceptOptions{
+		InsecureSkipVerify: true, // the origin was looked at above
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil { // answered by Accept
+		s.opt.Metrics.SocketsRefused.WithLabelValues(RefusedUpgrade).Inc()
+		s.opt.Logger.Warn("upgrade socket", "remote_addr", r.RemoteAddr, "error", err)
+		return
+	}
+	limit := int64(-1)
+	if s.opt.MaxFrameBytes > 0 {
+		limit = int64(s.opt.MaxFrameBytes)
+	}
+	c.ws.SetReadLimit(limit)
+	s.tune(c.tap.Conn)
+	admitted = false
+	s.register(c)
+	go c.run(open)
+}
+
+// checkUpgrade returns what is wrong with a request as a WebSocket handshake (RFC 6455, section 4.2.1), or "".
+func checkUpgrade(r *http.Request) string {
+	switch key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key"))); {
+	case r.Method != http.MethodGet:
+		return "a WebSocket handshake is a GET request"
+	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
+		return "a WebSocket handshake needs HTTP/1.1"
+	case !hasToken(r.Header, "Connection", "upgrade"):
+		return "this address serves WebSockets: the header 'Connection: Upgrade' is missing"
+	case !hasToken(r.Header, "Upgrade", "websocket"):
+		return "this address serves WebSockets: the header 'Upgrade: websocket' is missing"
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
+		return "the header 'Sec-WebSocket-Version' must be 13"
+	case err != nil || len(key) != 16 || len(r.Header.Values("Sec-WebSocket-Key")) != 1:
+		return "the header 'Sec-WebSocket-Key' must be 16 bytes in base64, once"
+	}
+	return ""
+}
+
+func hasToken(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for _, t := range strings.Split(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refuse answers a handshake with an HTTP error.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) {
+	s.opt.Metrics.SocketsRefused.WithLabelValues(refusal.Reason).Inc()
+	s.opt.Logger.Debug("socket refused", "remote_addr", r.RemoteAddr, "status", refusal.Status, "reason", refusal.Reason)
+	body, _ := json.Marshal(struct { // a string always encodes
+		Error string `json:"error"`
+	}{refusal.Message})
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(refusal.Status)
+	w.Write(body)
+}
+
+func (s *Server) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	for _, allowed := range s.opt.AllowedOrigins {
+		if allowed == "*" || strings.EqualFold(strings.TrimSuffix(allowed, "/"), origin) {
+			return true
+		}
+	}
+	if u, err := url.Parse(origin); err == nil && u.Host != "" && s.log.first(origin) {
+		line := "ALLOWED_ORIGINS=" + strings.Join(append(slices.Clone(s.opt.AllowedOrigins), origin), " ")
+		s.opt.Logger.Warn("origin refused; to allow it, change the setting", "origin", origin, "setting", line)
+	}
+	return false
+}
+
+// maxOriginsLogged and maxOriginLength bound what strangers can write into the log and make the server remember.
+const (
+	maxOriginsLogged = 100
+	maxOriginLength  = 200
+)
+
+// originLog remembers which refused origins were logged: each is logged once.
+type originLog struct {
+	mu   sync.Mutex // guards seen
+	seen map[string]bool
+}
+
+func (l *originLog) first(origin string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen[origin] || len(l.seen) >= maxOriginsLogged || len(origin) > maxOriginLength {
+		return false
+	}
+	if l.seen == nil {
+		l.seen = map[string]bool{}
+	}
+	l.seen[origin] = true
+	return true
+}

@@ -1,0 +1,129 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	firstRead = 2 << 10  // memory a message starts with; most fit
+	keepRead  = 64 << 10 // larger memory is not kept for the next message
+)
+
+// readMemory is borrowed when a message begins and given back when it was handled: an idle socket holds none.
+var readMemory = sync.Pool{New: func() any { b := make([]byte, 0, firstRead); return &b }}
+
+// run is the socket's one goroutine: it opens the handler, feeds it, and tells it why the socket ended.
+func (c *Conn) run(open Opener) {
+	var h Handler
+	err := c.guard("open", func() error {
+		h = open(c)
+		c.handler.Store(&h)
+		return nil
+	})
+	if err == nil {
+		err = c.guard("frame", func() error { return c.readFrames(h) })
+	}
+	reason := c.settle(c.conclude(err))
+	c.ws.CloseNow() // our connection stays open until the queue is written, see tap.Close
+	if h != nil {
+		c.guard("closed", func() error { h.Closed(reason); return nil })
+	}
+	c.server.closed(c, reason)
+	c.depart()
+}
+
+// errPanic stands for a handler that panicked: its socket ends, the others go on.
+var errPanic = errors.New("handler panicked")
+
+func (c *Conn) guard(step string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.server.opt.Logger.Error("socket handler panicked", "socket_id", c.ID(), "step", step,
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return f()
+}
+
+// readFrames hands message after message to h until reading fails. The context never ends: the library would set a
+// timer for every read otherwise, and it is the tap that stops a read.
+func (c *Conn) readFrames(h Handler) error {
+	for {
+		kind, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return err
+		}
+		memory := readMemory.Get().(*[]byte)
+		data, err := readAll(r, (*memory)[:0])
+		if err == nil && !c.shut.Load() {
+			h.Frame(kind == websocket.MessageBinary, data)
+		}
+		if cap(data) <= keepRead {
+			*memory = data[:0]
+			readMemory.Put(memory)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readAll appends all of r to data. Memory grows with what has come, not with what a frame's header announces.
+func readAll(r io.Reader, data []byte) ([]byte, error) {
+	for {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			return data, nil
+		}
+		if err != nil {
+			return data, err
+		}
+	}
+}
+
+// conclude says why reading ended, and does what is still owed to the peer.
+func (c *Conn) conclude(err error) Reason {
+	switch {
+	case errors.Is(err, errPanic):
+		return c.dismiss(codeInternal, InternalError)
+	case websocket.CloseStatus(err) != -1:
+		return ClientClosed
+	case c.tap.failed:
+		c.Kill(ClientGone)
+		return ClientGone
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return c.dismiss(codeTooBig, FrameTooBig)
+	default:
+		return c.dismiss(codeProtocolError, ProtocolError)
+	}
+}
+
+// dismiss ends the socket for something that the peer did while it may still be sending. Closing a connection with
+// unread bytes in it makes the kernel throw away our close frame with the rest, so ours is closed for writing only, and
+// what still comes is read and dropped until the peer hangs up or CloseTimeout is over. The library has sent a close
+// frame of its own in most cases; then Close does nothing.
+func (c *Conn) dismiss(code int, reason Reason) Reason {
+	c.settle(reason)
+	c.Close(code, reason)
+	c.mu.Lock()
+	c.fin = true
+	written := !c.writing && !c.cut
+	c.mu.Unlock()
+	if written {
+		c.closeWrite()
+	}
+	io.Copy(io.Discard, c.tap.Conn)
+	return reason
+}

@@ -1,0 +1,36 @@
+package socket
+
+// Reason says why a socket ended. It is one word, the same in the log, in the metric's label and in Handler.Closed.
+type Reason string
+
+const (
+	ClientClosed  Reason = "client_closed"  // the client sent a close frame
+	ClientGone    Reason = "client_gone"    // the connection ended without a close frame
+	Idle          Reason = "idle"           // nothing was received for IdleTimeout
+	SlowReader    Reason = "slow_reader"    // more than MaxQueueBytes waited for the client
+	WriteTimeout  Reason = "write_timeout"  // the client took nothing for WriteTimeout
+	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message
+	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
+	Restarting    Reason = "restarting"     // the server is going down; come back elsewhere
+	RateLimited   Reason = "rate_limited"   // a rate that ends the socket, such as joins per second, was exceeded
+	Disconnected  Reason = "disconnected"   // the database asked for this user's sessions to end
+	InternalError Reason = "internal_error" // the handler panicked
+)
+
+// Reasons for which a handshake is refused before Options.Open is asked; Open gives its own in a Refusal.
+const (
+	RefusedHandshake = "bad_handshake"     // no GET, or not the headers of an upgrade
+	RefusedDraining  = "restarting"        // the server is going down
+	RefusedFull      = "limit_connections" // MaxConnections is reached
+	RefusedOrigin    = "origin"            // the page's origin is not in AllowedOrigins
+	RefusedUpgrade   = "upgrade_failed"    // the HTTP connection could not be taken over
+)
+
+// Close codes of RFC 6455, section 7.4.1, as far as this package sends them itself.
+const (
+	codeNormal        = 1000
+	codeProtocolError = 1002
+	codeTooBig        = 1009
+	codeInternal      = 1011
+	codeRestart       = 1012
+)
