@@ -1,0 +1,228 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is everything that an operator can set. Packages get what they need of it as plain values.
+type Config struct {
+	DatabaseURL       string
+	ListenDatabaseURL string // never empty once parsed, where DatabaseURL is not
+
+	JWTSecret      string
+	JWTIssuers     []string
+	JWTAudiences   []string
+	JWTRoleClaim   string
+	JWTDefaultRole string
+	AllowedRoles   []string
+	BypassRoles    []string
+
+	Addr           string
+	AdminAddr      string
+	PrivateOnly    bool
+	AllowedOrigins []string
+
+	MaxConnections       int // of all limits, 0 means none
+	MaxChannelsPerSocket int
+	MaxJoinsPerSecond    int
+	MaxEventsPerSecond   int
+	MaxFrameBytes        int
+	MaxPayloadBytes      int
+	MaxQueueBytes        int
+	MessageRetention     time.Duration
+
+	LogLevel  slog.Level
+	LogFormat string
+}
+
+// setting is one row of the table that flags, environment, help, logs and the documentation are made from.
+type setting struct {
+	name     string // in the environment; the flag is the same in lower case, with dashes
+	def      string // default, as it would be written
+	help     string
+	secret   bool // may come from the file that NAME_FILE names, and is masked in logs
+	required bool // by a server
+	limit    bool // 0 lifts it
+	into     func(*Config) value
+}
+
+func (s setting) flag() string { return strings.ReplaceAll(strings.ToLower(s.name), "_", "-") }
+
+var settings = []setting{
+	{name: "DATABASE_URL", secret: true, required: true,
+		help: "connections for queries; may lead through PgBouncer in transaction mode",
+		into: func(c *Config) value { return databaseValue{&c.DatabaseURL} }},
+	{name: "LISTEN_DATABASE_URL", secret: true,
+		help: "a direct connection for LISTEN, never through a transaction pooler; empty: DATABASE_URL",
+		into: func(c *Config) value { return databaseValue{&c.ListenDatabaseURL} }},
+	{name: "JWT_SECRET", secret: true, required: true,
+		help: "the secret that HS256, HS384 and HS512 tokens are signed with",
+		into: func(c *Config) value { return textValue{&c.JWTSecret} }},
+	{name: "JWT_ISSUER",
+		help: "claim iss must be one of these; empty: unchecked",
+		into: func(c *Config) value { return listValue{&c.JWTIssuers, nil} }},
+	{name: "JWT_AUDIENCE",
+		help: "claim aud must hold one of these; empty: unchecked",
+		into: func(c *Config) value { return listValue{&c.JWTAudiences, nil} }},
+	{name: "JWT_ROLE_CLAIM", def: "role",
+		help: "the claim that names the Postgres role, or a path to it such as app_metadata.role",
+		into: func(c *Config) value { return textValue{&c.JWTRoleClaim} }},
+	{name: "JWT_DEFAULT_ROLE",
+		help: "the role of a token without that claim; empty: such a token is refused",
+		into: func(c *Config) value { return textValue{&c.JWTDefaultRole} }},
+	{name: "ALLOWED_ROLES", def: "anon authenticated service_role",
+		help: "a token that names any other role is refused before any SQL",
+		into: func(c *Config) value { return listValue{&c.AllowedRoles, tokenRole} }},
+	{name: "BYPASS_ROLES", def: "service_role",
+		help: "of these, who may bypass row level security; any other that does is refused",
+		into: func(c *Config) value { return listValue{&c.BypassRoles, tokenRole} }},
+	{name: "ADDR", def: ":4000",
+		help: "where clients connect: WebSocket and REST",
+		into: func(c *Config) value { return addressValue{&c.Addr} }},
+	{name: "ADMIN_ADDR", def: "127.0.0.1:4001",
+		help: "health, metrics, inspector and pprof",
+		into: func(c *Config) value { return addressValue{&c.AdminAddr} }},
+	{name: "PRIVATE_ONLY", def: "false",
+		help: "refuse public channels",
+		into: func(c *Config) value { return boolValue{&c.PrivateOnly} }},
+	{name: "ALLOWED_ORIGINS", def: "*",
+		help: "browser origins that may connect, such as https://example.com; a request without Origin passes",
+		into: func(c *Config) value { return listValue{&c.AllowedOrigins, origin} }},
+	{name: "MAX_CONNECTIONS", def: "0", limit: true,
+		help: "sockets on this server",
+		into: func(c *Config) value { return numberValue{&c.MaxConnections} }},
+	{name: "MAX_CHANNELS_PER_SOCKET", def: "100", limit: true,
+		help: "channels joined at once on one socket",
+		into: func(c *Config) value { return numberValue{&c.MaxChannelsPerSocket} }},
+	{name: "MAX_JOINS_PER_SECOND", def: "100", limit: true,
+		help: "joins on one socket",
+		into: func(c *Config) value { return numberValue{&c.MaxJoinsPerSecond} }},
+	{name: "MAX_EVENTS_PER_SECOND", def: "1000", limit: true,
+		help: "messages from one socket",
+		into: func(c *Config) value { return numberValue{&c.MaxEventsPerSecond} }},
+	{name: "MAX_FRAME_BYTES", def: "5000000", limit: true,
+		help: "one WebSocket frame from a client",
+		into: func(c *Config) value { return numberValue{&c.MaxFrameBytes} }},
+	{name: "MAX_PAYLOAD_BYTES", def: "3000000", limit: true,
+		help: "the payload of one message",
+		into: func(c *Config) value { return numberValue{&c.MaxPayloadBytes} }},
+	{name: "MAX_QUEUE_BYTES", def: "1048576", limit: true,
+		help: "what may wait for a slow reader behind the frame being written",
+		into: func(c *Config) value { return numberValue{&c.MaxQueueBytes} }},
+	{name: "MESSAGE_RETENTION", def: "72h", limit: true,
+		help: "how long rows of realtime.messages are kept",
+		into: func(c *Config) value { return durationValue{&c.MessageRetention} }},
+	{name: "LOG_LEVEL", def: "info",
+		help: "the least severe lines that are logged",
+		into: func(c *Config) value { return levelValue{&c.LogLevel} }},
+	{name: "LOG_FORMAT", def: "auto",
+		help: "auto is text on a terminal and JSON elsewhere",
+		into: func(c *Config) value { return choiceValue{&c.LogFormat, []string{"auto", "text", "json"}} }},
+}
+
+// settingsNamed keeps the order of the table.
+func settingsNamed(names ...string) []setting {
+	var found []setting
+	for _, s := range settings {
+		if slices.Contains(names, s.name) {
+			found = append(found, s)
+		}
+	}
+	if len(found) != len(names) {
+		panic(fmt.Sprintf("a name in %q is not a setting", names))
+	}
+	return found
+}
+
+// defaultConfig is what an operator who sets nothing gets.
+func defaultConfig() Config {
+	var c Config
+	for _, s := range settings {
+		if s.def == "" {
+			continue
+		}
+		if err := s.into(&c).set(s.def); err != nil {
+			panic(fmt.Sprintf("default of %s: %v", s.name, err))
+		}
+	}
+	return c
+}
+
+// settle fills in what follows from other settings, and refuses settings that contradict each other.
+func (c *Config) settle() error {
+	if c.ListenDatabaseURL == "" {
+		c.ListenDatabaseURL = c.DatabaseURL
+	}
+	switch {
+	case len(c.AllowedRoles) == 0:
+		return usagef("ALLOWED_ROLES is empty: every token would be refused; name at least one role")
+	case c.JWTRoleClaim == "":
+		return usagef("JWT_ROLE_CLAIM is empty: name the claim that holds the role")
+	case c.JWTDefaultRole != "" && !slices.Contains(c.AllowedRoles, c.JWTDefaultRole):
+		return usagef("JWT_DEFAULT_ROLE %q is not in ALLOWED_ROLES: add it there", c.JWTDefaultRole)
+	}
+	return nil
+}
+
+// requireAll is for commands that run a server.
+func (c *Config) requireAll() error {
+	var names []string
+	for _, s := range settings {
+		if s.required {
+			names = append(names, s.name)
+		}
+	}
+	return c.require(names...)
+}
+
+// require says which of the named settings is missing.
+func (c *Config) require(names ...string) error {
+	for _, s := range settingsNamed(names...) {
+		if s.into(c).show() == "" {
+			return usagef("%s is required: set it in the environment or give --%s", s.name, s.flag())
+		}
+	}
+	return nil
+}
+
+// liftedLimits names every limit that is off, for the start-up log.
+func (c *Config) liftedLimits() []string {
+	var lifted []string
+	for _, s := range settings {
+		if text := s.into(c).show(); s.limit && (text == "0" || text == "0s") {
+			lifted = append(lifted, s.name)
+		}
+	}
+	return lifted
+}
+
+// shown is a setting's value as a log may hold it.
+func (s setting) shown(c *Config) string {
+	v := s.into(c)
+	if !s.secret || v.show() == "" {
+		return v.show()
+	}
+	if d, ok := v.(databaseValue); ok {
+		return redactDatabase(*d.to)
+	}
+	return masked
+}
+
+// LogValue is the effective configuration, without its secrets.
+func (c Config) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, len(settings))
+	for _, s := range settings {
+		attrs = append(attrs, slog.String(strings.ToLower(s.name), s.shown(&c)))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// String keeps secrets out of %v.
+func (c Config) String() string { return c.LogValue().String() }
+
+// GoString keeps them out of %#v.
+func (c Config) GoString() string { return c.String() }
