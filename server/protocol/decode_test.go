@@ -47,6 +47,8 @@ func TestDecode(t *testing.T) {
 			JoinRef: protocol.Ref(`"` + strings.Repeat("1", 62) + `"`), Topic: "t", Event: "e", Payload: []byte("null")}},
 		{"v2 as deep as allowed", protocol.V2, `[null,null,"t","e",` + nested(protocol.MaxDepth) + `]`,
 			protocol.Message{Topic: "t", Event: "e", Payload: []byte(nested(protocol.MaxDepth))}},
+		{"v2 as deep as allowed, more beside it", protocol.V2, `[null,null,"t","e",[` + nested(protocol.MaxDepth-1) + `,[],{}]]`,
+			protocol.Message{Topic: "t", Event: "e", Payload: []byte(`[` + nested(protocol.MaxDepth-1) + `,[],{}]`)}},
 		{"v2 many brackets side by side", protocol.V2, `[null,null,"t","e",[` + strings.Repeat("[],", 600) + `"[["]]`,
 			protocol.Message{Topic: "t", Event: "e", Payload: []byte(`[` + strings.Repeat("[],", 600) + `"[["]`)}},
 
