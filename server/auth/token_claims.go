@@ -148,7 +148,7 @@ func checkExpiry(claims object, now time.Time) *TokenError {
 		return errExpired(now.Sub(at))
 	}
 	if !wholeSecond(exp).After(now) {
-		return &TokenError{Code: CodeInvalidToken, Text: textBadExpiry}
+		return &TokenError{Code: InvalidJWTToken, Text: textBadExpiry}
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func checkTimes(claims object, now time.Time) *TokenError {
 		return errClaim("nbf", "must be a number of seconds")
 	}
 	if found && wholeSecond(nbf).After(now.Add(notBeforeLeeway)) {
-		return errClaim("nbf", "says that the token is not valid yet")
+		return errClaim("nbf", "is still in the future")
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func (v *Verifier) checkIssuer(claims object, _ time.Time) *TokenError {
 		return nil
 	}
 	if iss, found, ok := claims.text("iss"); !found || !ok || !slices.Contains(v.issuers, iss) {
-		return errClaim("iss", "is not an issuer that this server accepts")
+		return errClaim("iss", notExpected)
 	}
 	return nil
 }
@@ -225,7 +225,7 @@ func (v *Verifier) checkAudience(claims object, _ time.Time) *TokenError {
 	if raw, found := claims.value("aud"); found && json.Unmarshal(raw, &several) == nil && slices.ContainsFunc(several, accepted) {
 		return nil
 	}
-	return errClaim("aud", "is not an audience that this server accepts")
+	return errClaim("aud", notExpected)
 }
 
 func (v *Verifier) checkRole(claims object, _ time.Time) *TokenError {

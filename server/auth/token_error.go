@@ -8,11 +8,11 @@ import (
 
 // The codes a refused token is answered with. Clients and log searches know them, so they do not change.
 const (
-	CodeInvalidToken   = "InvalidJWTToken"   // a claim is missing, out of date or not accepted
-	CodeMalformedToken = "MalformedJWT"      // not a JWT at all
-	CodeBadSignature   = "JwtSignatureError" // not signed with a key of ours
-	CodeNoSigner       = "JwtSignerError"    // no key of ours fits its algorithm
-	CodeRoleNotAllowed = "RoleNotAllowed"    // names a Postgres role that tokens may not use
+	InvalidJWTToken   = "InvalidJWTToken"   // a claim is missing, out of date or not accepted
+	MalformedJWT      = "MalformedJWT"      // not a JWT at all
+	JwtSignatureError = "JwtSignatureError" // not signed with a key of ours
+	JwtSignerError    = "JwtSignerError"    // no key of ours fits its algorithm
+	RoleNotAllowed    = "RoleNotAllowed"    // names a Postgres role that tokens may not use
 )
 
 // The sentences that Supabase Realtime answers with; unmodified clients and their users search for them word by word.
@@ -60,37 +60,41 @@ func (e *TokenError) Error() string {
 func errExpired(ago time.Duration) *TokenError {
 	seconds := int64(ago / time.Second)
 	return &TokenError{
-		Code:      CodeInvalidToken,
+		Code:      InvalidJWTToken,
 		Text:      textExpired + " " + strconv.FormatInt(seconds, 10) + " seconds ago",
 		handshake: textExpired,
 	}
 }
 
 func errMalformed(format string, args ...any) *TokenError {
-	return &TokenError{Code: CodeMalformedToken, Text: textMalformed, Detail: fmt.Sprintf(format, args...)}
+	return &TokenError{Code: MalformedJWT, Text: textMalformed, Detail: fmt.Sprintf(format, args...)}
 }
 
 func errNoSigner(format string, args ...any) *TokenError {
-	return &TokenError{Code: CodeNoSigner, Text: textNoSigner, Detail: fmt.Sprintf(format, args...)}
+	return &TokenError{Code: JwtSignerError, Text: textNoSigner, Detail: fmt.Sprintf(format, args...)}
 }
 
 func errBadSignature() *TokenError {
-	return &TokenError{Code: CodeBadSignature, Text: textBadSignature}
+	return &TokenError{Code: JwtSignatureError, Text: textBadSignature}
 }
 
 func errMissingClaims(detail string) *TokenError {
-	return &TokenError{Code: CodeInvalidToken, Text: textMissingClaims, Detail: detail}
+	return &TokenError{Code: InvalidJWTToken, Text: textMissingClaims, Detail: detail}
 }
+
+// notExpected ends the sentence about a claim that must equal a configured value.
+const notExpected = "is not the one expected here"
 
 // errClaim names the claim at fault, where Supabase Realtime would answer with an internal error.
 func errClaim(name, problem string) *TokenError {
-	return &TokenError{Code: CodeInvalidToken, Text: "Claim `" + name + "` " + problem}
+	return &TokenError{Code: InvalidJWTToken, Text: "The claim `" + name + "` of the token " + problem}
 }
 
 func errRole(role string) *TokenError {
+	quoted := quoteShort(role)
 	return &TokenError{
-		Code: CodeRoleNotAllowed,
-		Text: "Role " + quoteShort(role) + " is not allowed on this server",
+		Code: RoleNotAllowed,
+		Text: "The role `" + quoted[1:len(quoted)-1] + "` is not allowed to use this server",
 	}
 }
 

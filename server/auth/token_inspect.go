@@ -46,7 +46,7 @@ func inspectSignature(v *Verifier, d *decodedToken, secret []byte) []string {
 		return nil
 	}
 	problems := []string{refused.Error()}
-	if refused.Code == CodeBadSignature {
+	if refused.Code == JwtSignatureError {
 		for _, other := range readings(secret) {
 			guess := Verifier{keys: sharedSecret(other.key)}
 			if guess.checkSignature(d) == nil {

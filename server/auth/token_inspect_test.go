@@ -22,7 +22,7 @@ func TestInspect(t *testing.T) {
 		{"no secret", good, func(o *VerifierOptions) { o.Secret = nil }, []string{"The signature cannot be checked without JWT_SECRET"}},
 		{"everything wrong", signClaims(`{"role":"none","exp":1,"nbf":"x","aud":"b"}`),
 			func(o *VerifierOptions) { o.Secret, o.Audiences = []byte("another"), []string{"a"} },
-			[]string{"JwtSignatureError: ", "InvalidJWTToken: Token has expired ", "InvalidJWTToken: Claim `nbf`", "InvalidJWTToken: Claim `aud`", "RoleNotAllowed: "}},
+			[]string{"JwtSignatureError: ", "InvalidJWTToken: Token has expired ", "InvalidJWTToken: The claim `nbf` of the token", "InvalidJWTToken: The claim `aud` of the token", "RoleNotAllowed: "}},
 		{"secret is base64", good, func(o *VerifierOptions) { o.Secret = []byte(base64.StdEncoding.EncodeToString([]byte(testSecret))) },
 			[]string{"JwtSignatureError: ", "The signature fits JWT_SECRET after base64-decoding it"}},
 		{"secret has a line end", good, func(o *VerifierOptions) { o.Secret = []byte(testSecret + "\n") },
