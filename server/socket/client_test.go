@@ -144,6 +144,7 @@ func (c *client) expectClose(t testing.TB, code int) {
 	}
 	c.write(opClose, string(f.payload[:2])) // the server may be gone already
 	c.expectEnd(t)
+	c.conn.Close()
 }
 
 func (c *client) expectEnd(t testing.TB) {

@@ -190,16 +190,18 @@ func TestNothingFollowsTheAnswerToAClose(t *testing.T) {
 	for range 50 {
 		c := dial(t, addr)
 		s := <-r.sessions
-		stop := make(chan struct{})
+		stop, more := make(chan struct{}), make(chan struct{}, 20) // so many frames may be under way
 		go func() {
 			defer close(stop)
 			for s.conn.Send(text("data")) {
+				more <- struct{}{}
 			}
 		}()
 		c.mustRead(t)
 		c.mustWrite(t, opClose, "\x03\xe9")
 		for {
 			f := c.mustRead(t)
+			<-more
 			if f.op == opText {
 				continue
 			}

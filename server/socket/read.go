@@ -30,12 +30,22 @@ func (c *Conn) run(open Opener) {
 	if err == nil {
 		err = c.guard("frame", func() error { return c.readFrames(h) })
 	}
-	reason := c.settle(c.conclude(err))
-	c.ws.CloseNow() // our connection stays open until the queue is written, see tap.Close
+	reason, code := c.conclude(err)
+	reason = c.settle(reason)
+	switch {
+	case code != 0:
+		c.dismiss(code, reason)
+	case c.tap.failed:
+		c.Kill(reason)
+	}
 	if h != nil {
 		c.guard("closed", func() error { h.Closed(reason); return nil })
 	}
 	c.server.closed(c, reason)
+	if code != 0 {
+		io.Copy(io.Discard, c.tap.Conn) // see dismiss
+	}
+	c.ws.CloseNow() // the connection itself stays open until the queue is written, see tap.Close
 	c.depart()
 }
 
@@ -93,29 +103,27 @@ func readAll(r io.Reader, data []byte) ([]byte, error) {
 	}
 }
 
-// conclude says why reading ended, and does what is still owed to the peer.
-func (c *Conn) conclude(err error) Reason {
+// conclude says why reading ended, and the code of the close frame that the peer is still owed, if any.
+func (c *Conn) conclude(err error) (Reason, int) {
 	switch {
 	case errors.Is(err, errPanic):
-		return c.dismiss(codeInternal, InternalError)
+		return InternalError, codeInternal
 	case websocket.CloseStatus(err) != -1:
-		return ClientClosed
+		return ClientClosed, 0
 	case c.tap.failed:
-		c.Kill(ClientGone)
-		return ClientGone
+		return ClientGone, 0
 	case errors.Is(err, websocket.ErrMessageTooBig):
-		return c.dismiss(codeTooBig, FrameTooBig)
+		return FrameTooBig, codeTooBig
 	default:
-		return c.dismiss(codeProtocolError, ProtocolError)
+		return ProtocolError, codeProtocolError
 	}
 }
 
-// dismiss ends the socket for something that the peer did while it may still be sending. Closing a connection with
-// unread bytes in it makes the kernel throw away our close frame with the rest, so ours is closed for writing only, and
-// what still comes is read and dropped until the peer hangs up or CloseTimeout is over. The library has sent a close
-// frame of its own in most cases; then Close does nothing.
-func (c *Conn) dismiss(code int, reason Reason) Reason {
-	c.settle(reason)
+// dismiss ends the socket for something that happened while the peer may still be sending. To close a connection with
+// unread bytes in it makes the kernel throw away our close frame with the rest. So it is closed for writing only, and
+// the reader reads and drops what still comes, until the peer hangs up or CloseTimeout is over. In most cases the
+// library has sent a close frame, with a text; then Close does nothing.
+func (c *Conn) dismiss(code int, reason Reason) {
 	c.Close(code, reason)
 	c.mu.Lock()
 	c.fin = true
@@ -124,6 +132,4 @@ func (c *Conn) dismiss(code int, reason Reason) Reason {
 	if written {
 		c.closeWrite()
 	}
-	io.Copy(io.Discard, c.tap.Conn)
-	return reason
 }
