@@ -45,6 +45,8 @@ type command struct {
 // commands is a function because help lists the table that it is itself in.
 func commands() []command {
 	return []command{
+		{"serve", "run the server", runServe},
+		{"migrate", "apply, undo, list or print the migrations", runMigrate},
 		{"token", "mint a token, or inspect one", runToken},
 		{"health", "ask a running server whether it is ready", runHealth},
 		{"version", "print the version", runVersion},

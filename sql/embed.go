@@ -27,3 +27,33 @@ var RecordVersion string
 
 //go:embed schema_version.sql
 var SchemaVersion string
+
+//go:embed decide.sql
+var Decide string
+
+//go:embed heartbeat.sql
+var Heartbeat string
+
+//go:embed horizon.sql
+var Horizon string
+
+//go:embed limits.sql
+var Limits string
+
+//go:embed maintain.sql
+var Maintain string
+
+//go:embed messages.sql
+var Messages string
+
+//go:embed roles.sql
+var Roles string
+
+//go:embed settings.sql
+var Settings string
+
+//go:embed auth.sql
+var Auth string
+
+//go:embed schema_exists.sql
+var SchemaExists string

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,9 @@ const (
 	// dpkgStatus is apt's list of what is installed: that much is not fetched.
 	dpkgStatus = "/var/lib/dpkg/status"
 )
+
+// errOffline says that no mirror answered.
+var errOffline = errors.New("update package lists: no mirror answered")
 
 var (
 	serverPackage = regexp.MustCompile(`Depends: (postgresql-\d+)\b`)
@@ -86,6 +90,9 @@ func (a apt) get(ctx context.Context) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
+	if _, err := inspectTree(ctx, root); err != nil {
+		return source{}, err
+	}
 	if err := errors.Join(os.RemoveAll(tree), os.Rename(root, tree)); err != nil {
 		return source{}, fmt.Errorf("keep unpacked tree: %w", err)
 	}
@@ -108,6 +115,10 @@ func (a apt) fetch(ctx context.Context, work string) (root string, err error) {
 	}
 	if _, err := call("apt-get", "update"); err != nil {
 		return "", fmt.Errorf("update package lists: %w", err)
+	}
+	// apt calls it a success when no mirror answered.
+	if lists, _ := filepath.Glob(filepath.Join(state, "lists", "*Packages*")); len(lists) == 0 {
+		return "", errOffline
 	}
 	depends, err := call("apt-cache", "depends", "postgresql")
 	if err != nil {
@@ -143,10 +154,10 @@ func inspectTree(ctx context.Context, tree string) (source, error) {
 	return inspect(ctx, bins[0], []string{"LD_LIBRARY_PATH=" + strings.Join(append(libs, more...), ":")})
 }
 
-// treeName tells trees of different releases apart: the libraries of the system must fit.
+// treeName tells trees of different systems apart: the libraries of the system must fit.
 func treeName() string {
 	text, _ := os.ReadFile("/etc/os-release")
-	parts := []string{"postgres"}
+	parts := []string{"postgres", runtime.GOARCH}
 	for _, field := range osField.FindAllStringSubmatch(string(text), -1) {
 		parts = append(parts, field[2])
 	}

@@ -30,9 +30,6 @@ const (
 	// superuser is who owns a cluster of ours.
 	superuser = "postgres"
 
-	// clusterName marks a cluster as ours: databases made in it need no dropping.
-	clusterName = "rowcast-pgtest"
-
 	// startTimeout is generous: one second is usual, a busy machine takes ten.
 	startTimeout = 90 * time.Second
 	// stopTimeout bounds a stop before the whole process group is killed; Postgres itself gives its children 5 s.
@@ -85,7 +82,6 @@ func settings(extra map[string]string) []string {
 		"synchronous_commit":         "on",
 		"jit":                        "off",
 		"dynamic_shared_memory_type": "mmap",
-		"cluster_name":               clusterName,
 	}
 	maps.Copy(all, extra)
 	var args []string

@@ -72,18 +72,43 @@ var templateName = sync.OnceValues(func() (string, error) {
 	return s.template(ctx)
 })
 
-// New gives a test a fresh database. Without any Postgres the test is skipped, or fails where CI or PGTEST_REQUIRE is set.
+// New gives a test a fresh database with the migrations in it. Without any Postgres the test is skipped, or fails where CI
+// or PGTEST_REQUIRE is set.
 func New(t TB) *DB {
 	t.Helper()
 	template, err := templateName()
+	if err != nil {
+		giveUp(t, err)
+	}
+	return newDB(t, template)
+}
+
+// NewEmpty is New without the migrations, for those who test these.
+func NewEmpty(t TB) *DB {
+	t.Helper()
+	if _, err := templateName(); err != nil { // the roles come with it
+		giveUp(t, err)
+	}
+	return newDB(t, emptyTemplate)
+}
+
+// giveUp ends the test for want of a server.
+func giveUp(t TB, err error) {
+	t.Helper()
 	var none *NotFoundError
 	if errors.As(err, &none) && !required() {
 		t.Skip(none.Error())
+		return
 	}
+	t.Fatalf("pgtest: %v", err)
+}
+
+func newDB(t TB, template string) *DB {
+	t.Helper()
+	s, err := shared()
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		giveUp(t, err)
 	}
-	s, _ := shared() // the template is in it
 	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 	defer cancel()
 	name := databaseName(t.Name())
@@ -103,14 +128,11 @@ func New(t TB) *DB {
 	return d
 }
 
-// close returns what the database took. In a cluster of ours it stays: dropping costs a checkpoint, and all of it goes soon.
+// close drops the database, in a throw-away cluster too: a few hundred of them would fill a small /tmp.
 func (d *DB) close(t TB) {
 	t.Helper()
 	if !waitOrGiveUp(d.Admin.Close, cleanupTimeout) {
 		t.Fatalf("pgtest: a connection of Admin was never released")
-	}
-	if !d.server.foreign {
-		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()

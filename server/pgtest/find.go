@@ -63,6 +63,9 @@ func find(ctx context.Context, o Options) (source, error) {
 		}
 		none.Tried = append(none.Tried, err.Error())
 	}
+	if err := ctx.Err(); err != nil {
+		return source{}, fmt.Errorf("find Postgres: %w", err)
+	}
 	if len(none.Tried) == 0 {
 		none.Tried = append(none.Tried, "local binaries: none")
 	}

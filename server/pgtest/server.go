@@ -26,6 +26,9 @@ const (
 	// DBARole is a member of ServerRole and no superuser.
 	DBARole = "dba"
 
+	// emptyTemplate is Postgres's own, which nobody connects to, so that a copy never finds it busy.
+	emptyTemplate = "template0"
+
 	// lockKey is the advisory lock under which roles and the template are made.
 	lockKey = 7_267_001
 	// What a server needs at the least for one package's tests.
@@ -54,7 +57,6 @@ var grants = []string{
 type server struct {
 	admin    url.URL // of a superuser
 	password string  // of the admin; "" where none is asked for
-	foreign  bool    // somebody else's: leave nothing behind
 }
 
 // openServer checks that tests can use the server at address, and says precisely what it lacks.
@@ -82,16 +84,14 @@ func openServer(ctx context.Context, address string) (*server, error) {
 
 	var version, slots, senders, connections int
 	var super bool
-	var wal, name string
+	var wal string
 	err = conn.QueryRow(ctx, `select current_setting('server_version_num')::int, current_setting('wal_level'),
 		current_setting('max_replication_slots')::int, current_setting('max_wal_senders')::int,
-		current_setting('max_connections')::int, current_setting('cluster_name'),
-		(select rolsuper from pg_roles where rolname = current_user)`).
-		Scan(&version, &wal, &slots, &senders, &connections, &name, &super)
+		current_setting('max_connections')::int, (select rolsuper from pg_roles where rolname = current_user)`).
+		Scan(&version, &wal, &slots, &senders, &connections, &super)
 	if err != nil {
 		return nil, fmt.Errorf("inspect TEST_DATABASE_URL: %w", err)
 	}
-	s.foreign = name != clusterName
 	var lacks []string
 	need := func(ok bool, what string) {
 		if !ok {
@@ -190,7 +190,7 @@ func (s *server) createRoles(ctx context.Context, conn *pgx.Conn) error {
 
 // CreateDatabase makes an empty database in which the server's role may make its schema. The roles must exist.
 func (s *server) CreateDatabase(ctx context.Context, name string) error {
-	return s.clone(ctx, name, "template1")
+	return s.clone(ctx, name, emptyTemplate)
 }
 
 func (s *server) clone(ctx context.Context, name, template string) error {

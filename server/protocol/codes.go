@@ -77,6 +77,7 @@ const (
 	TextReplicationReady   = "Replication connection established"
 	TextTrackSizeExceeded  = "Track message size exceeded"
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
+	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
 )
 
 // Place says where a code can appear.
@@ -146,7 +147,7 @@ var table = []Entry{
 	{Code: MalformedFrame, Where: InPushReply, Texts: []string{"%s"}}, // the DecodeError
 	{Code: PayloadTooLarge, Where: InPushReply, Bare: true, Texts: []string{"payload_size_exceeded"}},
 	{Code: InvalidBroadcast, Where: InPushReply | InSystem,
-		Texts: []string{TextBroadcastNotObject, "A broadcast may not have a key named `%s`", "An event may be at most %d bytes long"}},
+		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, "An event may be at most %d bytes long"}},
 	{Code: InvalidPresence, Where: InPushReply, Bare: true,
 		Texts: []string{"Presence track payload must be a map", TextTrackSizeExceeded}},
 	{Code: SendDenied, Where: InPushReply | InSystem,

@@ -73,6 +73,9 @@ func (s Snapshot) Sees(x XID) bool {
 	return !found
 }
 
+// IsZero tells whether this is no snapshot of a database.
+func (s Snapshot) IsZero() bool { return s.xmax == 0 }
+
 // String is the text form that Postgres reads.
 func (s Snapshot) String() string {
 	var b strings.Builder

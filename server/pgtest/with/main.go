@@ -32,6 +32,7 @@ func run(args []string) (status int, err error) {
 	// Ctrl-C reaches the command by itself; we stay until it has ended.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
 
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -63,13 +64,9 @@ func run(args []string) (status int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("start %s: %w", args[0], err)
 	}
-	go func() {
-		for sig := range signals {
-			if sig != os.Interrupt {
-				_ = cmd.Process.Signal(sig)
-			}
-		}
-	}()
+	ended := make(chan struct{})
+	defer close(ended)
+	go passOn(signals, ended, cmd.Process)
 	err = cmd.Wait()
 	var exited *exec.ExitError
 	if errors.As(err, &exited) {
@@ -79,4 +76,18 @@ func run(args []string) (status int, err error) {
 		return exited.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// passOn gives the command what was sent to us alone, until it has ended.
+func passOn(signals <-chan os.Signal, ended <-chan struct{}, to *os.Process) {
+	for {
+		select {
+		case sig := <-signals:
+			if sig != os.Interrupt {
+				_ = to.Signal(sig)
+			}
+		case <-ended:
+			return
+		}
+	}
 }

@@ -1,0 +1,34 @@
+package api
+
+import (
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rowcast/server/metrics"
+)
+
+// Admin is what only the operator may reach: health, metrics, profiles.
+func Admin(h *Health, m *metrics.Metrics) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", h.Live)
+	mux.HandleFunc("GET /readyz", h.Ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// Public is what clients reach: the socket under both its names, and health.
+func Public(h *Health, socket http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", h.Live)
+	mux.HandleFunc("GET /readyz", h.Ready)
+	mux.Handle("/realtime/v1/websocket", socket)
+	mux.Handle("/socket/websocket", socket)
+	return mux
+}

@@ -1,0 +1,123 @@
+package channel
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"rowcast/server/hub"
+	"rowcast/server/protocol"
+)
+
+// waitingPush is a broadcast that waits for a decision.
+type waitingPush struct {
+	frame *protocol.Frame
+	ref   protocol.Ref
+}
+
+// maxWaitingPushes bounds what waits for a decision, beside its bytes.
+const maxWaitingPushes = 1000
+
+// complainEvery paces the system messages about refused sends that nobody asked an answer for.
+const complainEvery = time.Second
+
+// broadcast handles a push of the client: checks it, encodes it once, and publishes it or lets it wait for a decision.
+func (c *Channel) broadcast(m protocol.Message) {
+	s := c.session
+	if !allows(s.events) {
+		c.refuse(m.Ref, protocol.SendRateLimitReached)
+		return
+	}
+	frame, code, text := c.frame(m)
+	if code != "" {
+		c.refuseBecause(m.Ref, code, text)
+		return
+	}
+	p := waitingPush{frame, m.Ref}
+	c.mu.Lock()
+	if !c.held && len(c.waiting) == 0 {
+		// The hub may make us wait, and calls us under this lock: decide first, publish after.
+		rights, ended := c.rights, c.ended
+		c.mu.Unlock()
+		if !ended {
+			c.publish(p, rights, s.Hub.Publish)
+		}
+		return
+	}
+	limit := s.Limits.WaitingBytes
+	full := len(c.waiting) >= maxWaitingPushes || limit > 0 && c.waitingBytes+frame.Size() > limit
+	if !full {
+		c.waiting = append(c.waiting, p)
+		c.waitingBytes += frame.Size()
+	}
+	c.mu.Unlock()
+	if full {
+		c.refuse(m.Ref, protocol.SendRateLimitReached)
+	}
+}
+
+// frame makes the frame of a push, or says why it cannot be sent.
+func (c *Channel) frame(m protocol.Message) (*protocol.Frame, protocol.Code, string) {
+	limit := c.session.Limits.PayloadBytes
+	payload := m.Payload
+	if m.Push != nil {
+		payload = m.Push.Payload
+	}
+	if limit > 0 && len(payload) > limit {
+		return nil, protocol.PayloadTooLarge, protocol.PayloadTooLarge.Text()
+	}
+	if m.Push != nil {
+		push := *m.Push
+		push.Payload, push.Meta = bytes.Clone(push.Payload), nil
+		frame, err := protocol.NewUserBroadcast(c.topic, push)
+		if err != nil {
+			return nil, protocol.InvalidBroadcast, err.Error()
+		}
+		return frame, "", ""
+	}
+	if !protocol.IsObject(payload) {
+		return nil, protocol.InvalidBroadcast, protocol.TextBroadcastNotObject
+	}
+	if _, has := protocol.Member(payload, "ids"); has { // realtime-js takes such a payload for a change of a table
+		return nil, protocol.InvalidBroadcast, fmt.Sprintf(protocol.TextBroadcastKey, "ids")
+	}
+	return protocol.TextBroadcast(c.topic, bytes.Clone(payload)), "", ""
+}
+
+// publish gives the frame to the room if the rights allow it, and answers.
+func (c *Channel) publish(p waitingPush, rights hub.Rights, to func(hub.Publication)) {
+	s := c.session
+	if !rights.Broadcast.Send {
+		c.refuse(p.ref, protocol.SendDenied, c.name)
+		return
+	}
+	publication := hub.Publication{Room: c.room, Frame: p.frame}
+	if !c.options.Self {
+		publication.Except = c.sub
+	}
+	to(publication)
+	s.Metrics.Broadcasts.WithLabelValues("socket").Inc()
+	if c.options.Ack {
+		s.sender.Send(protocol.Reply(s.version, c.joinRef, p.ref, c.topic, protocol.StatusOK, nil))
+	}
+}
+
+// refuse answers a push with an error.
+func (c *Channel) refuse(ref protocol.Ref, code protocol.Code, args ...any) {
+	c.refuseBecause(ref, code, code.Text(args...))
+}
+
+// refuseBecause answers with an error. The official client hears it only if it asked for an answer, so otherwise a
+// system message says the same, at most once in a while.
+func (c *Channel) refuseBecause(ref protocol.Ref, code protocol.Code, text string) {
+	s := c.session
+	s.Metrics.SendsRefused.WithLabelValues(string(code)).Inc()
+	s.sender.Send(protocol.Reply(s.version, c.joinRef, ref, c.topic, protocol.StatusError, code.ResponseBecause(text)))
+	if c.options.Ack {
+		return
+	}
+	now := time.Now().UnixNano()
+	if last := c.complained.Load(); now-last >= int64(complainEvery) && c.complained.CompareAndSwap(last, now) {
+		c.system("broadcast", protocol.StatusError, code.Because(text))
+	}
+}

@@ -1,0 +1,149 @@
+package channel
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rowcast/server/auth"
+	"rowcast/server/hub"
+	"rowcast/server/protocol"
+)
+
+// Channel is one topic on one socket, from its join to its end.
+type Channel struct {
+	session  *Session
+	topic    string // as on the wire
+	name     string // without the prefix: what policies see
+	joinRef  protocol.Ref
+	ref      protocol.Ref // of the join, to be answered
+	options  protocol.Join
+	room     hub.Room
+	sub      *hub.Subscription
+	replaced protocol.Ref // join_ref of the channel whose place this one took
+
+	mu           sync.Mutex // guards all below
+	claims       auth.Claims
+	token        string
+	timer        *time.Timer // of the token's expiry
+	rights       hub.Rights
+	held         bool // rights are in doubt: what is sent waits
+	refreshed    bool // the doubt comes from a new token
+	waiting      []waitingPush
+	waitingBytes int
+	ended        bool
+	admitted     bool
+	cancelReady  func() // takes back the wish to be told that the feed hears
+
+	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
+}
+
+// join answers phx_join, here or when the hub has the verdict.
+func (s *Session) join(m protocol.Message) {
+	joinRef := m.JoinRef
+	if joinRef == "" {
+		joinRef = m.Ref
+	}
+	c := &Channel{session: s, topic: m.Topic, name: protocol.SubTopic(m.Topic), joinRef: joinRef, ref: m.Ref, held: true}
+	old := s.takePlace(c)
+	if old != nil {
+		old.end()
+		c.replaced = old.joinRef
+	}
+	if code, text := c.prepare(m.Payload); code != "" {
+		s.forget(c)
+		c.answer(code, text)
+		return
+	}
+	c.sub = hub.NewSubscription(c.room, c.claims.Subject, c)
+	c.arm()
+	s.Hub.Join(c.sub)
+}
+
+// takePlace puts a channel on the session and gives the one that was there.
+func (s *Session) takePlace(c *Channel) (old *Channel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old = s.channels[c.topic]
+	s.channels[c.topic] = c
+	return old
+}
+
+// prepare checks everything that needs no database; a code means that the join is refused.
+func (c *Channel) prepare(payload []byte) (protocol.Code, string) {
+	s := c.session
+	s.mu.Lock()
+	draining, channels := s.draining, len(s.channels)
+	s.mu.Unlock()
+	limit := s.Limits.Channels
+	switch {
+	case draining:
+		return refusal(protocol.RealtimeRestarting)
+	case c.name == "":
+		return refusal(protocol.TopicNameRequired)
+	case len(c.topic) > protocol.MaxName:
+		return refusal(protocol.TopicTooLong, protocol.MaxName-len(protocol.TopicPrefix))
+	case !allows(s.joins):
+		return refusal(protocol.ClientJoinRateLimitReached)
+	case limit > 0 && channels > limit:
+		return refusal(protocol.ChannelRateLimitReached)
+	}
+	var err error
+	if c.options, err = protocol.ParseJoin(payload); err != nil {
+		var field *protocol.JoinError
+		if errors.As(err, &field) {
+			return refusal(protocol.InvalidJoinPayload, field.Error())
+		}
+		return refusal(protocol.InvalidJoinPayload, err.Error())
+	}
+	c.options.Changes = cloneAll(c.options.Changes) // they share memory with the frame
+	if s.PrivateOnly && !c.options.Private {
+		return refusal(protocol.PrivateOnly)
+	}
+	if c.options.HasReplay && !c.options.Private {
+		return refusal(protocol.UnableToReplayMessages)
+	}
+	if c.options.HasReplay {
+		return refusal(protocol.NotSupported, "replay")
+	}
+	c.room = hub.Room{Name: c.name, Private: c.options.Private}
+	c.token = s.identity.Token
+	if c.options.HasToken && !strings.HasPrefix(c.options.Token, "sb_") {
+		c.token = c.options.Token
+	}
+	claims, refused := s.Verifier.Verify(c.token)
+	if refused != nil {
+		return protocol.Code(refused.Code), refused.Text
+	}
+	c.claims = claims
+	return "", ""
+}
+
+func refusal(code protocol.Code, args ...any) (protocol.Code, string) {
+	return code, code.Text(args...)
+}
+
+func cloneAll(entries [][]byte) [][]byte {
+	for i := range entries {
+		entries[i] = append([]byte(nil), entries[i]...)
+	}
+	return entries
+}
+
+// answer replies to the join: an empty code means success. The channel that was replaced is closed behind it.
+func (c *Channel) answer(code protocol.Code, text string) {
+	s := c.session
+	if code == "" {
+		s.Metrics.Joins.WithLabelValues("ok").Inc()
+		response := append(append([]byte(`{"postgres_changes":`), protocol.EchoChanges(c.options.Changes)...), '}')
+		s.sender.Send(protocol.Reply(s.version, c.joinRef, c.ref, c.topic, protocol.StatusOK, response))
+	} else {
+		s.Metrics.Joins.WithLabelValues(string(code)).Inc()
+		s.sender.Send(protocol.Reply(s.version, c.joinRef, c.ref, c.topic, protocol.StatusError, code.ResponseBecause(text)))
+	}
+	if c.replaced != "" {
+		s.sender.Send(protocol.Push(s.version, c.replaced, c.replaced, c.topic, protocol.EventClose, nil))
+	}
+}

@@ -1,0 +1,170 @@
+package channel
+
+import (
+	"rowcast/server/auth"
+	"rowcast/server/hub"
+	"rowcast/server/protocol"
+)
+
+// What the hub tells a channel, on the hub's worker. Nothing here waits.
+
+// Ask has Postgres asked, with the claims of this moment.
+func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
+	c.mu.Lock()
+	claims := c.claims
+	c.mu.Unlock()
+	s := c.session
+	request := auth.Request{
+		Topic: c.name, Claims: claims, Headers: s.identity.Headers,
+		Presence: c.options.PresenceEnabled, Fenced: !first,
+	}
+	s.Decider.Ask(request, func(a auth.Answer) {
+		s.Hub.Answer(sub, hub.Verdict{
+			Round:    round,
+			Rights:   hub.Rights{Broadcast: hub.Right(a.Broadcast), Presence: hub.Right(a.Presence)},
+			Snapshot: a.Snapshot, Code: a.Code, Reason: a.Reason, Err: a.Err,
+		})
+	})
+}
+
+// Admitted answers the join.
+func (c *Channel) Admitted(r hub.Rights) {
+	c.answer("", "")
+	c.mu.Lock()
+	c.admitted = true
+	c.mu.Unlock()
+	c.Decided(r)
+	c.announce()
+}
+
+// announce says what follows a successful join.
+func (c *Channel) announce() {
+	if len(c.options.Changes) > 0 {
+		c.system("postgres_changes", protocol.StatusError, protocol.NotSupported.Reason("postgres_changes"))
+	}
+	if c.options.PresenceEnabled {
+		c.system("presence", protocol.StatusError, protocol.NotSupported.Reason("presence"))
+	}
+	if c.options.ReplicationReady {
+		cancel := c.session.WhenHearing(func() { c.system("system", protocol.StatusOK, protocol.TextReplicationReady) })
+		c.mu.Lock()
+		c.cancelReady = cancel
+		ended := c.ended
+		c.mu.Unlock()
+		if ended {
+			cancel()
+		}
+	}
+}
+
+// Held makes what the client sends wait.
+func (c *Channel) Held() {
+	c.mu.Lock()
+	c.held = true
+	c.mu.Unlock()
+}
+
+// Decided lets what waited go, or refuses it, in its order.
+func (c *Channel) Decided(r hub.Rights) {
+	c.mu.Lock()
+	defer c.mu.Unlock() // until all is published: what comes now must not overtake what waited
+	c.rights, c.held, c.refreshed = r, false, false
+	waiting := c.waiting
+	c.waiting, c.waitingBytes = nil, 0
+	for _, p := range waiting {
+		c.publish(p, r, c.session.Hub.TryPublish)
+	}
+}
+
+// Withheld tells the client that it missed something, and why.
+func (c *Channel) Withheld(frames int) {
+	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
+}
+
+// Deliver gives the client a frame; nil where its wire version cannot carry it.
+func (c *Channel) Deliver(f *protocol.Frame) {
+	if frame := f.Bytes(c.session.version); frame != nil {
+		c.session.sender.Send(frame)
+		return
+	}
+	c.session.Metrics.Withheld.WithLabelValues("wire_version").Inc()
+}
+
+// Ended says why, answers a join that was not answered, and closes the channel.
+func (c *Channel) Ended(why hub.End, v hub.Verdict) {
+	s := c.session
+	c.mu.Lock()
+	refreshed, joining, subject := c.refreshed, !c.admitted, c.claims.Subject
+	c.mu.Unlock()
+	if !c.finish() {
+		return
+	}
+	s.forget(c)
+	s.log.Info("channel ended", "topic", c.name, "sub", subject, "reason", why,
+		"sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
+	code, event := verdictCode(why, v)
+	text := code.Text()
+	switch {
+	case code == protocol.Unauthorized && !joining && !refreshed:
+		code, text = protocol.NoLongerAuthorized, protocol.NoLongerRead(c.topic)
+	case code == protocol.Unauthorized:
+		text = protocol.DenialRead(c.topic)
+	case code == protocol.MessagesWithheld:
+		text = code.Text(0, "more were waiting for a decision than may wait")
+	}
+	if joining {
+		c.answer(code, text)
+		return
+	}
+	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
+	c.system("system", protocol.StatusError, text)
+	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, event, nil))
+}
+
+// verdictCode is what a client is told, and by which event the channel is closed: phx_close is final for the official
+// client, after phx_error it joins again.
+func verdictCode(why hub.End, v hub.Verdict) (protocol.Code, string) {
+	switch why {
+	case hub.EndRefused, hub.EndRevoked:
+		return protocol.Unauthorized, protocol.EventClose
+	case hub.EndDeaf:
+		return protocol.Deaf, protocol.EventError
+	case hub.EndHeldTooBig:
+		return protocol.MessagesWithheld, protocol.EventError
+	}
+	return protocol.UnableToConnectToProject, protocol.EventError
+}
+
+// system sends a system message on the channel.
+func (c *Channel) system(extension, status, message string) {
+	payload := protocol.SystemPayload(extension, status, message, c.name)
+	c.session.sender.Send(protocol.Push(c.session.version, c.joinRef, "", c.topic, protocol.EventSystem, payload))
+}
+
+// end takes the channel out at the client's wish, or because its socket is gone.
+func (c *Channel) end() {
+	if c.finish() {
+		c.session.forget(c)
+		if c.sub != nil {
+			c.session.Hub.Leave(c.sub)
+		}
+	}
+}
+
+// finish stops everything that could still happen to the channel; false if that was done before.
+func (c *Channel) finish() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
+	c.ended = true
+	c.waiting, c.waitingBytes = nil, 0
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	if c.cancelReady != nil {
+		c.cancelReady()
+	}
+	return true
+}

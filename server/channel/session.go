@@ -1,0 +1,193 @@
+// Package channel is what one client does on its channels: join, broadcast, refresh its token, leave; and what it is told.
+//
+// A Session is a socket's worth of channels. It knows neither HTTP nor WebSocket: frames come in through Frame and go out
+// through a Sender. It makes no decision: it has Postgres asked, and stands between the hub and the client as the
+// hub's Member.
+package channel
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+
+	"golang.org/x/time/rate"
+
+	"rowcast/server/auth"
+	"rowcast/server/hub"
+	"rowcast/server/metrics"
+	"rowcast/server/protocol"
+)
+
+// Sender takes complete frames for the client. It never blocks, and reports whether it still takes any.
+type Sender interface {
+	Send(frame []byte) bool
+}
+
+// Limits bound what one socket may do; 0 lifts a limit.
+type Limits struct {
+	Channels        int
+	JoinsPerSecond  int
+	EventsPerSecond int
+	PayloadBytes    int
+	WaitingBytes    int // sends that wait for a decision
+}
+
+// Options are the same for all sessions of a server.
+type Options struct {
+	Hub         *hub.Hub
+	Decider     *auth.Decider
+	Verifier    *auth.Verifier
+	WhenHearing func(then func()) (cancel func()) // calls then once the feed hears
+	PrivateOnly bool
+	Limits      Limits
+	Logger      *slog.Logger
+	Metrics     *metrics.Metrics
+}
+
+// Identity is who opened the socket.
+type Identity struct {
+	Claims  auth.Claims
+	Token   string // as given, to tell a refresh from a repetition
+	Headers string // the x-… request headers as a JSON object; policies may read them
+	ConnID  string // for the log
+}
+
+// Session is the channels of one socket.
+type Session struct {
+	*Options
+	version  protocol.Version
+	sender   Sender
+	identity Identity
+	log      *slog.Logger
+	joins    *rate.Limiter // nil: no limit
+	events   *rate.Limiter
+
+	mu       sync.Mutex // guards all below
+	channels map[string]*Channel
+	draining bool
+}
+
+// NewSession begins a session for a client that speaks version.
+func NewSession(o *Options, version protocol.Version, identity Identity, sender Sender) *Session {
+	return &Session{
+		Options: o, version: version, sender: sender, identity: identity,
+		log:   o.Logger.With("conn", identity.ConnID),
+		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond),
+		channels: map[string]*Channel{},
+	}
+}
+
+// bucket is a token bucket that holds one second's worth; nil, which allows everything, for 0.
+func bucket(perSecond int) *rate.Limiter {
+	if perSecond == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
+}
+
+func allows(l *rate.Limiter) bool { return l == nil || l.Allow() }
+
+// Frame handles one frame of the client. Its data may be changed after the call.
+func (s *Session) Frame(binary bool, data []byte) {
+	m, err := protocol.Decode(s.version, binary, data)
+	if err != nil {
+		// As Supabase Realtime does: the socket survives, and there is nobody to answer.
+		label := "malformed"
+		if named, ok := err.(protocol.DecodeError); ok {
+			label = named.Label()
+		}
+		s.Metrics.FramesBad.WithLabelValues(label).Inc()
+		s.log.Debug("frame not understood", "err", err)
+		return
+	}
+	s.Metrics.FramesIn.WithLabelValues(s.version.String()).Inc()
+	switch {
+	case m.Topic == protocol.HeartbeatTopic && m.Event == protocol.EventHeartbeat:
+		s.sender.Send(protocol.HeartbeatReply(s.version, m.Ref))
+	case !strings.HasPrefix(m.Topic, protocol.TopicPrefix):
+		s.unmatched(m)
+	case m.Event == protocol.EventJoin:
+		s.join(m)
+	default:
+		s.push(m)
+	}
+}
+
+// push handles what a client sends on a channel.
+func (s *Session) push(m protocol.Message) {
+	s.mu.Lock()
+	c := s.channels[m.Topic]
+	s.mu.Unlock()
+	switch {
+	case m.Event == protocol.EventLeave:
+		s.leave(c, m)
+	case c == nil:
+		s.unmatched(m)
+	case m.Event == protocol.EventBroadcast:
+		c.broadcast(m)
+	case m.Event == protocol.EventAccessToken:
+		c.refresh(m)
+	case m.Event == protocol.EventPresence:
+		c.refuse(m.Ref, protocol.NotSupported, "presence")
+	default:
+		s.log.Debug("event ignored", "event", m.Event, "topic", m.Topic)
+	}
+}
+
+// unmatched answers a push on a topic that is not joined.
+func (s *Session) unmatched(m protocol.Message) {
+	s.sender.Send(protocol.Reply(s.version, "", m.Ref, m.Topic, protocol.StatusError, protocol.UnmatchedTopic.Response()))
+}
+
+// leave ends a channel at the client's wish. The answer is the same where there is none.
+func (s *Session) leave(c *Channel, m protocol.Message) {
+	if c == nil || m.JoinRef != "" && m.JoinRef != c.joinRef {
+		// A client may leave and join again in one breath: what it leaves is the instance it names.
+		s.sender.Send(protocol.Reply(s.version, m.JoinRef, m.Ref, m.Topic, protocol.StatusOK, nil))
+		return
+	}
+	c.end()
+	s.sender.Send(protocol.Reply(s.version, c.joinRef, m.Ref, c.topic, protocol.StatusOK, nil))
+	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, protocol.EventClose, nil))
+}
+
+// forget takes a channel off the session, unless another has taken its place.
+func (s *Session) forget(c *Channel) {
+	s.mu.Lock()
+	if s.channels[c.topic] == c {
+		delete(s.channels, c.topic)
+	}
+	s.mu.Unlock()
+}
+
+// all is a copy of the channels there are.
+func (s *Session) all() []*Channel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	channels := make([]*Channel, 0, len(s.channels))
+	for _, c := range s.channels {
+		channels = append(channels, c)
+	}
+	return channels
+}
+
+// Close ends all channels; the socket is gone.
+func (s *Session) Close() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	for _, c := range s.all() {
+		c.end()
+	}
+}
+
+// Drain tells every channel that the server asks the client to go, and takes no more joins.
+func (s *Session) Drain() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	for _, c := range s.all() {
+		payload := protocol.SystemPayload("system", protocol.StatusOK, protocol.ServerDisconnect.Text(), "")
+		s.sender.Send(protocol.Push(s.version, "", "", c.topic, protocol.EventSystem, payload))
+	}
+}

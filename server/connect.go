@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"rowcast/server/auth"
+	"rowcast/server/channel"
+	"rowcast/server/protocol"
+	"rowcast/server/socket"
+)
+
+// opener decides about requests for a socket, and gives those it accepts a session.
+type opener struct {
+	verifier *auth.Verifier
+	sessions *channel.Options
+}
+
+// open reads wire version and token. The token comes in the header x-api-key or, from browsers, in the query.
+func (o opener) open(r *http.Request) (socket.Opener, *socket.Refusal) {
+	query := r.URL.Query()
+	version, ok := protocol.ParseVersion(query.Get("vsn"))
+	if !ok {
+		return nil, &socket.Refusal{Status: http.StatusForbidden, Message: "Unsupported protocol version", Reason: "version"}
+	}
+	token := r.Header.Get("x-api-key")
+	if token == "" {
+		token = query.Get("apikey")
+	}
+	if token == "" {
+		return nil, &socket.Refusal{Status: http.StatusUnauthorized, Message: "API key is missing", Reason: "token_missing"}
+	}
+	claims, refused := o.verifier.Verify(token)
+	if refused != nil {
+		return nil, &socket.Refusal{Status: http.StatusUnauthorized, Message: refused.Handshake(), Reason: refused.Code}
+	}
+	identity := channel.Identity{Claims: claims, Token: token, Headers: policyHeaders(r.Header)}
+	return func(c *socket.Conn) socket.Handler {
+		identity.ConnID = c.ID()
+		return sessionHandler{channel.NewSession(o.sessions, version, identity, c)}
+	}, nil
+}
+
+// policyHeaders are what policies read as request.headers: of the upgrade request, those that begin with x-.
+func policyHeaders(h http.Header) string {
+	shown := map[string]string{}
+	for name, values := range h {
+		if name = strings.ToLower(name); strings.HasPrefix(name, "x-") {
+			shown[name] = strings.ToValidUTF8(strings.Join(values, ", "), "\ufffd")
+		}
+	}
+	b, _ := json.Marshal(shown) // strings always marshal
+	return string(b)
+}
+
+// sessionHandler is a session as the socket wants it.
+type sessionHandler struct{ *channel.Session }
+
+// Closed ends the session with its socket.
+func (h sessionHandler) Closed(socket.Reason) { h.Close() }

@@ -1,0 +1,239 @@
+// Package feed is the one ordered stream of what the database says: rights that may have changed, and messages sent from
+// SQL, in the order in which their transactions were committed and, within one, were said.
+//
+// A Source brings hints from the database; today it is LISTEN/NOTIFY. Anyone can NOTIFY, so a hint never carries
+// content: a message is read from the table it names, a mark only has the policies asked again. The feed proves that it
+// hears, by heartbeats that take the same way, and says when it does not.
+//
+// It does not know who is concerned by what it says: that is its Sink's.
+package feed
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rowcast/server/metrics"
+	"rowcast/server/snapshot"
+)
+
+// Mark says that rights may have changed; an empty subject or topic means all of them.
+type Mark struct {
+	XID     snapshot.XID
+	Subject string
+	Topic   string
+}
+
+// Message is a row of realtime.messages to be delivered.
+type Message struct {
+	XID     snapshot.XID
+	ID      string
+	Topic   string
+	Event   string
+	Private bool
+	Payload []byte // JSON, nil if Binary is set
+	Binary  []byte
+}
+
+// Sink is told everything, by one goroutine, in order.
+type Sink interface {
+	Mark(Mark)
+	Message(Message)
+	// Deaf tells that the database may be saying things that are not heard. The feed starts deaf.
+	Deaf()
+	// Hearing ends Deaf. What was said meanwhile is not known.
+	Hearing()
+}
+
+// Options of a Feed.
+type Options struct {
+	Pool       *pgxpool.Pool
+	ListenURL  string
+	Sink       Sink
+	MaxPayload int           // bytes; longer messages are dropped and counted
+	Heartbeat  time.Duration // between heartbeats; 0: a second
+	DeafAfter  time.Duration // without hearing one's own heartbeat; 0: five seconds
+	Logger     *slog.Logger
+	Metrics    *metrics.Metrics
+}
+
+// maxInbox bounds the hints not yet worked off (about 100 bytes each). Beyond it the feed gives up its place, goes deaf
+// and begins anew: nothing is dropped in silence.
+const maxInbox = 1 << 20
+
+// Feed runs from Run's start to its end.
+type Feed struct {
+	options Options
+	seen    seen // what has been delivered; the run loop's own
+
+	mu       sync.Mutex // guards all below
+	inbox    []hint
+	overflow bool
+	fences   map[string]*fence // on their way, by nonce
+	epoch    uint64            // counts connections made and lost: a proof holds within one
+	hearing  bool
+	proven   time.Time // when the feed was last proven to hear, or began to try
+	waiting  map[int]func()
+	nextWait int
+
+	wake chan struct{} // the inbox has something
+}
+
+// New prepares a feed.
+func New(o Options) *Feed {
+	if o.Heartbeat == 0 {
+		o.Heartbeat = time.Second
+	}
+	if o.DeafAfter == 0 {
+		o.DeafAfter = 5 * time.Second
+	}
+	return &Feed{options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, waiting: map[int]func(){}}
+}
+
+// Run hears until ctx ends. It returns an error only if it can never work.
+func (f *Feed) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { f.work(ctx) })
+	group.Go(func() { f.beats(ctx) })
+	for ctx.Err() == nil {
+		if err := f.listen(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Hearing tells whether the feed is proven to hear.
+func (f *Feed) Hearing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hearing
+}
+
+// WhenHearing calls then once the feed hears, at once if it does. The returned function takes the wish back.
+func (f *Feed) WhenHearing(then func()) (cancel func()) {
+	f.mu.Lock()
+	if f.hearing {
+		f.mu.Unlock()
+		then()
+		return func() {}
+	}
+	f.nextWait++
+	id := f.nextWait
+	f.waiting[id] = then
+	f.mu.Unlock()
+	return func() {
+		f.mu.Lock()
+		delete(f.waiting, id)
+		f.mu.Unlock()
+	}
+}
+
+// put appends a hint; called on the source's read loop.
+func (f *Feed) put(h hint) {
+	f.mu.Lock()
+	if len(f.inbox) >= maxInbox && h.kind < hintProven {
+		f.overflow = true
+	} else {
+		f.inbox = append(f.inbox, h)
+	}
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work tells the sink, in order.
+func (f *Feed) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.wake:
+		}
+		f.mu.Lock()
+		batch := f.inbox
+		f.inbox = nil
+		f.mu.Unlock()
+		f.apply(ctx, batch)
+	}
+}
+
+func (f *Feed) apply(ctx context.Context, batch []hint) {
+	for len(batch) > 0 && ctx.Err() == nil {
+		h := batch[0]
+		switch h.kind {
+		case hintMessage:
+			n := messagesAhead(batch)
+			f.messages(ctx, batch[:n])
+			batch = batch[n:]
+			continue
+		case hintMark:
+			f.options.Sink.Mark(h.mark)
+		case hintFence:
+			f.reached(h.nonce)
+		case hintProven:
+			f.prove(h)
+		case hintLost:
+			f.deaf()
+		case hintConnected:
+			f.deaf() // what was said before this LISTEN was not heard
+			f.seen.begin(h.snapshot)
+			go f.sendBeat(ctx)
+		}
+		batch = batch[1:]
+	}
+}
+
+// deaf tells the sink, once; fences on their way will never be reached.
+func (f *Feed) deaf() {
+	f.mu.Lock()
+	was := f.hearing
+	f.hearing = false
+	fences := f.fences
+	f.fences = map[string]*fence{}
+	f.mu.Unlock()
+	if was {
+		f.options.Sink.Deaf()
+	}
+	for _, w := range fences {
+		if w.then != nil {
+			w.then(false)
+		}
+	}
+}
+
+// prove ends deafness: a heartbeat of this very connection was heard.
+func (f *Feed) prove(h hint) {
+	f.mu.Lock()
+	if h.epoch != f.epoch {
+		f.mu.Unlock()
+		return
+	}
+	was := f.hearing
+	f.hearing, f.proven = true, time.Now()
+	var waiting []func()
+	if !was {
+		for _, then := range f.waiting {
+			waiting = append(waiting, then)
+		}
+		clear(f.waiting)
+	}
+	f.mu.Unlock()
+	f.seen.advance(h.snapshot)
+	if was {
+		return
+	}
+	f.options.Logger.Info("the database is heard")
+	f.options.Sink.Hearing()
+	for _, then := range waiting {
+		then()
+	}
+}

@@ -1,0 +1,120 @@
+package feed
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"rowcast/server/snapshot"
+	"rowcast/sql"
+)
+
+// nonceLength is that of crypto/rand's text, 128 bits: nobody can send our heartbeat before we do.
+const nonceLength = 26
+
+// Fence is a place in the feed: whoever has reached it has been told everything that was committed before it was sent.
+// Heartbeats are fences that the feed sends itself.
+type Fence struct {
+	nonce string
+	feed  *Feed
+}
+
+// fence is a Fence on its way.
+type fence struct {
+	sent    time.Time
+	reached bool
+	then    func(reached bool)
+}
+
+// NewFence prepares a fence. Send its Payload with sql.Heartbeat and call Then, or Drop it.
+func (f *Feed) NewFence() *Fence {
+	nonce := rand.Text()
+	f.mu.Lock()
+	f.fences[nonce] = &fence{sent: time.Now()}
+	f.mu.Unlock()
+	return &Fence{nonce, f}
+}
+
+// Payload is what sql.Heartbeat has to say.
+func (w *Fence) Payload() string { return "h " + w.nonce }
+
+// Then calls then once everything before the fence has been given to the sink, or with false if that will never be.
+func (w *Fence) Then(then func(reached bool)) {
+	f := w.feed
+	f.mu.Lock()
+	on, ok := f.fences[w.nonce]
+	if ok && !on.reached {
+		on.then = then
+		f.mu.Unlock()
+		return
+	}
+	delete(f.fences, w.nonce)
+	f.mu.Unlock()
+	then(ok) // not there any more: the feed went deaf
+}
+
+// Drop forgets a fence that was not sent.
+func (w *Fence) Drop() {
+	w.feed.mu.Lock()
+	delete(w.feed.fences, w.nonce)
+	w.feed.mu.Unlock()
+}
+
+// reached is told of every nonce heard; those that are not ours mean nothing.
+func (f *Feed) reached(nonce string) {
+	f.mu.Lock()
+	on, ok := f.fences[nonce]
+	if ok && on.then == nil {
+		on.reached = true // the answer of the database is still on its way; Then will find it
+		f.mu.Unlock()
+		return
+	}
+	delete(f.fences, nonce)
+	f.mu.Unlock()
+	if !ok {
+		f.options.Metrics.FeedIgnored.WithLabelValues("foreign_heartbeat").Inc()
+		return
+	}
+	f.options.Metrics.FeedRoundTrip.Observe(time.Since(on.sent).Seconds())
+	on.then(true)
+}
+
+// beats sends heartbeats.
+func (f *Feed) beats(ctx context.Context) {
+	tick := time.NewTicker(f.options.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f.sendBeat(ctx)
+		}
+	}
+}
+
+// sendBeat sends one heartbeat through the pool, so that it proves the whole way: pool, primary, LISTEN.
+func (f *Feed) sendBeat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, f.options.DeafAfter)
+	defer cancel()
+	f.mu.Lock()
+	epoch := f.epoch
+	f.mu.Unlock()
+	w := f.NewFence()
+	var seen string
+	err := f.options.Pool.QueryRow(ctx, sql.Heartbeat, w.Payload()).Scan(nil, &seen)
+	var snap snapshot.Snapshot
+	if err == nil {
+		snap, err = snapshot.Parse(seen)
+	}
+	if err != nil {
+		w.Drop()
+		f.options.Logger.Debug("heartbeat not sent", "err", err)
+		return
+	}
+	w.Then(func(reached bool) {
+		if reached {
+			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch})
+		}
+	})
+}

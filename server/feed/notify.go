@@ -1,0 +1,172 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
+	"rowcast/sql"
+)
+
+// channel is what the triggers notify. There is one, because the order between two would be lost.
+const channel = "realtime"
+
+// hint is one notification, read but not believed.
+type hint struct {
+	kind     hintKind
+	entry    entry             // of a message
+	mark     Mark              // of a mark
+	nonce    string            // of a fence
+	snapshot snapshot.Snapshot // of a proof, or a connection
+	epoch    uint64            // of a proof
+}
+
+type hintKind uint8
+
+const (
+	hintMessage   hintKind = iota
+	hintMark               //
+	hintFence              // one of our heartbeats or fences, or somebody's
+	hintProven             // ours: a heartbeat came back, and this is what it was sent after
+	hintLost               // ours: the source is interrupted here
+	hintConnected          // ours: the source begins here
+)
+
+func (k hintKind) String() string { return [...]string{"message", "mark", "heartbeat"}[k] }
+
+// entry names a row of realtime._journal.
+type entry struct {
+	xid snapshot.XID
+	seq int64
+}
+
+// parse reads a payload: "m <xid> <seq>" a message, "r {x,s,t}" a mark, "h <nonce>" a heartbeat. Anyone may have sent it.
+func parse(payload string) (hint, error) {
+	kind, rest, _ := strings.Cut(payload, " ")
+	switch kind {
+	case "m":
+		x, s, _ := strings.Cut(rest, " ")
+		xid, err := snapshot.ParseXID(x)
+		if err != nil {
+			return hint{}, err
+		}
+		seq, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return hint{}, fmt.Errorf("read journal place: %w", err)
+		}
+		return hint{kind: hintMessage, entry: entry{xid, seq}}, nil
+	case "r":
+		var aim struct {
+			X    string
+			S, T string
+		}
+		if err := json.Unmarshal([]byte(rest), &aim); err != nil {
+			return hint{}, fmt.Errorf("read mark: %w", err)
+		}
+		xid, _ := snapshot.ParseXID(aim.X) // without one the policies are asked all the same
+		return hint{kind: hintMark, mark: Mark{XID: xid, Subject: aim.S, Topic: aim.T}}, nil
+	case "h":
+		if len(rest) != nonceLength {
+			return hint{}, fmt.Errorf("read heartbeat: a nonce has %d characters", nonceLength)
+		}
+		return hint{kind: hintFence, nonce: rest}, nil
+	}
+	return hint{}, fmt.Errorf("read notification: unknown kind %.8q", kind)
+}
+
+// listen hears until the connection has to be given up: ctx ended, silence, or overflow.
+func (f *Feed) listen(ctx context.Context) error {
+	ctx, giveUp := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { f.watch(ctx, giveUp) })
+	defer watching.Wait()
+	defer giveUp()
+	err := postgres.Listener{
+		URL: f.options.ListenURL, Channel: channel,
+		Connected: f.connected, Heard: f.hear, Lost: f.lost,
+	}.Listen(ctx)
+	f.interrupted()
+	return err
+}
+
+func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.options.DeafAfter)
+	defer cancel()
+	var seen string
+	if err := conn.QueryRow(ctx, sql.Horizon).Scan(&seen); err != nil {
+		return fmt.Errorf("ask for the horizon: %w", err)
+	}
+	snap, err := snapshot.Parse(seen)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.epoch++
+	f.mu.Unlock()
+	f.options.Metrics.FeedReconnects.Inc()
+	f.put(hint{kind: hintConnected, snapshot: snap})
+	return nil
+}
+
+func (f *Feed) hear(payload string) {
+	h, err := parse(payload)
+	if err != nil {
+		f.options.Metrics.FeedIgnored.WithLabelValues("malformed").Inc()
+		f.options.Logger.Debug("notification ignored", "err", err)
+		return
+	}
+	f.options.Metrics.FeedHeard.WithLabelValues(h.kind.String()).Inc()
+	f.put(h)
+}
+
+func (f *Feed) lost(err error) {
+	f.options.Logger.Warn("the database is not heard", "err", err)
+	f.interrupted()
+}
+
+// interrupted makes void what was on its way, and says so in the feed's order.
+func (f *Feed) interrupted() {
+	f.mu.Lock()
+	f.epoch++
+	f.mu.Unlock()
+	f.put(hint{kind: hintLost})
+}
+
+// watch gives the connection up when it is silent: a dead one looks like a quiet one, except that our own heartbeats do
+// not come back.
+func (f *Feed) watch(ctx context.Context, giveUp func()) {
+	f.mu.Lock()
+	f.proven = time.Now()
+	f.mu.Unlock()
+	tick := time.NewTicker(f.options.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		f.mu.Lock()
+		silent, overflow := time.Since(f.proven) > f.options.DeafAfter, f.overflow
+		f.overflow = false
+		f.mu.Unlock()
+		switch {
+		case overflow:
+			f.options.Logger.Error("more notifications than the feed can hold; it begins anew", "limit", maxInbox)
+		case silent:
+			f.options.Logger.Warn("own heartbeats are not heard; the listener begins anew", "after", f.options.DeafAfter)
+		default:
+			continue
+		}
+		giveUp()
+		return
+	}
+}

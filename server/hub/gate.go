@@ -1,0 +1,189 @@
+package hub
+
+import (
+	"time"
+
+	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
+)
+
+// gate stands before one subscription and decides what passes, and when. It is a state machine without time or I/O.
+//
+//	new → joining → open ⇄ held → ended
+//
+// In doubt (joining, held) everything waits in the order in which it came: frames, and the marks between them.
+type gate struct {
+	state    gateState
+	rights   Rights
+	since    snapshot.Snapshot // of the admission: what it sees was there before us and is history, not live
+	waiting  []waiting         // from the first mark not answered on
+	bytes    int               // of the frames among them
+	marks    uint64            // marks so far
+	markedAt time.Time         // when the first mark in waiting was heard
+	round    uint64            // of the last Ask; answers of other rounds are void
+	asking   bool              // an Ask is under way
+	asked    uint64            // marks when it was sent
+}
+
+type gateState uint8
+
+const (
+	gateNew gateState = iota
+	gateJoining
+	gateOpen
+	gateHeld
+	gateEnded
+)
+
+// waiting is a frame, or a mark if frame is nil.
+type waiting struct {
+	frame *protocol.Frame
+	xid   snapshot.XID
+	nth   uint64 // of a mark: how many marks there were with it
+	named bool   // of a mark: it named our subject
+}
+
+// mark puts everything that follows on hold; false if it does not concern this gate.
+func (g *gate) mark(m Mark, heard time.Time) bool {
+	switch g.state {
+	case gateNew, gateEnded:
+		return false
+	case gateOpen:
+		// The admission saw this change, and nothing older than the admission is ever let through.
+		if g.since.Sees(m.XID) {
+			return false
+		}
+		g.state = gateHeld
+		g.markedAt = heard
+	}
+	g.marks++
+	// Marks with no frame between them are one: whoever sees the later sees the earlier, since they are heard in the
+	// order in which they became visible.
+	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil {
+		last := &g.waiting[n-1]
+		last.xid, last.nth, last.named = m.XID, g.marks, last.named || m.Subject != ""
+		return true
+	}
+	g.waiting = append(g.waiting, waiting{xid: m.XID, nth: g.marks, named: m.Subject != ""})
+	return true
+}
+
+type frameFate uint8
+
+const (
+	frameSkip frameFate = iota // not for this subscription
+	frameGive
+	frameWait
+	frameOverflow
+)
+
+// frame says what happens to a frame that arrives now.
+func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, maxBytes int) frameFate {
+	switch g.state {
+	case gateOpen:
+		if !g.passes(xid) {
+			return frameSkip
+		}
+		return frameGive
+	case gateJoining, gateHeld:
+		if g.bytes += f.Size(); maxBytes > 0 && g.bytes > maxBytes {
+			return frameOverflow
+		}
+		g.waiting = append(g.waiting, waiting{frame: f, xid: xid})
+		return frameWait
+	}
+	return frameSkip
+}
+
+// passes tells whether a frame may go to a subscription that is not in doubt.
+func (g *gate) passes(xid snapshot.XID) bool {
+	return g.rights.Broadcast.Receive && !g.since.Sees(xid)
+}
+
+// released is what an answer lets go.
+type released struct {
+	frames   []*protocol.Frame
+	withheld int
+}
+
+// allow takes an answer that allows. Frames up to the first mark that the answer did not see are released; if there is
+// such a mark the gate stays as it is, and must be asked about again.
+//
+// The answer speaks of one moment. A frame that lies between a mark naming our subject and a later mark that the answer
+// has seen as well may fall into a time without rights, lost and regained before we could ask: it is withheld. Marks
+// that name no subject (a room touched by every message, say) are too common for that and withhold nothing.
+func (g *gate) allow(v Verdict) released {
+	if g.state == gateJoining {
+		return g.admit(v)
+	}
+	g.rights = v.Rights
+	lastSeen := -1
+	for i, w := range g.waiting {
+		if w.frame == nil && g.saw(v, w) {
+			lastSeen = i
+		}
+	}
+	var out released
+	named := false
+	for i, w := range g.waiting {
+		if w.frame == nil {
+			if !g.saw(v, w) {
+				g.keep(i)
+				return out
+			}
+			named = named || w.named
+			continue
+		}
+		switch {
+		case !g.passes(w.xid):
+		case named && i < lastSeen:
+			out.withheld++
+		default:
+			out.frames = append(out.frames, w.frame)
+		}
+	}
+	g.open()
+	return out
+}
+
+// admit takes the first answer. It must have seen every mark; what it has seen of messages was sent before we were here.
+func (g *gate) admit(v Verdict) released {
+	for _, w := range g.waiting {
+		if w.frame == nil && !g.saw(v, w) {
+			return released{} // still joining: ask again
+		}
+	}
+	g.rights, g.since = v.Rights, v.Snapshot
+	var out released
+	for _, w := range g.waiting {
+		if w.frame != nil && g.passes(w.xid) {
+			out.frames = append(out.frames, w.frame)
+		}
+	}
+	g.open()
+	return out
+}
+
+// saw tells whether the answer takes a mark into account: it was asked after the mark was heard, when its change was
+// visible to everyone, or its snapshot happened to see the change already.
+func (g *gate) saw(v Verdict, mark waiting) bool {
+	return mark.nth <= g.asked || v.Snapshot.Sees(mark.xid)
+}
+
+func (g *gate) open() {
+	g.state, g.waiting, g.bytes = gateOpen, nil, 0
+}
+
+// keep drops what has been dealt with.
+func (g *gate) keep(from int) {
+	for _, w := range g.waiting[:from] {
+		if w.frame != nil {
+			g.bytes -= w.frame.Size()
+		}
+	}
+	g.waiting = append([]waiting(nil), g.waiting[from:]...)
+}
+
+func (g *gate) close() {
+	g.state, g.waiting, g.bytes = gateEnded, nil, 0
+}

@@ -1,0 +1,186 @@
+// Package hub knows who is on which channel of this node, gives them frames, and keeps the order that revocation rests on.
+//
+// Everything that happens to delivery goes through one ordered log: frames, joins, leaves, marks (a right may have
+// changed) and verdicts (it was asked again). One worker reads it. Whoever appends a mark before a frame can rely on it:
+// no marked subscription is given that frame until Postgres has said yes again.
+//
+// The hub does not decide: it asks a subscription's Member to have it decided, and is told. It knows neither tokens nor
+// sockets nor SQL.
+package hub
+
+import (
+	"log/slog"
+	"time"
+
+	"rowcast/server/metrics"
+	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
+)
+
+// Room names what frames are published to. A public and a private room of one name are different rooms.
+type Room struct {
+	Name    string // without the wire's prefix "realtime:"
+	Private bool
+}
+
+// Right is what one extension allows on a topic.
+type Right struct{ Receive, Send bool }
+
+// Rights are the answers of Postgres for one subscription.
+type Rights struct{ Broadcast, Presence Right }
+
+// Any tells whether there is anything to receive; a join without is refused.
+func (r Rights) Any() bool { return r.Broadcast.Receive || r.Presence.Receive }
+
+// lost tells whether a right to receive is gone. Losing only a right to send closes nothing: the next send is refused.
+func (r Rights) lost(now Rights) bool {
+	return r.Broadcast.Receive && !now.Broadcast.Receive || r.Presence.Receive && !now.Presence.Receive
+}
+
+// Verdict is one decision about one subscription.
+type Verdict struct {
+	Round    uint64 // as given to Member.Ask
+	Rights   Rights
+	Snapshot snapshot.Snapshot // what the decision saw at least
+	Code     string            // SQLSTATE, where it was not a policy's plain no
+	Reason   string            // why not, in Postgres' words; for the operator's log, never for the client
+	Err      error             // not decided at all: Postgres could not be asked
+}
+
+// End says why the hub took a subscription out.
+type End string
+
+const (
+	EndRefused    End = "refused"     // the first verdict was no
+	EndRevoked    End = "revoked"     // a later verdict was no
+	EndUndecided  End = "undecided"   // Postgres could not be asked in time
+	EndDeaf       End = "deaf"        // a join while the database is not heard
+	EndHeldTooBig End = "held_excess" // more waited for a verdict than the bound allows
+)
+
+// Member is the owner of a subscription. Its methods are called on the worker, in log order; they must not block, and
+// may call the hub only through TryPublish.
+type Member interface {
+	// Ask has the subscription decided; the answer goes to Hub.Answer with the same round. For every ask but a
+	// subscription's first, the answer may be given only when all that its snapshot sees has been appended to the hub.
+	Ask(sub *Subscription, round uint64, first bool)
+	// Admitted tells that frames follow from here on.
+	Admitted(Rights)
+	// Held tells that the rights are in doubt: what the member sends has to wait for Decided.
+	Held()
+	// Decided ends Held.
+	Decided(Rights)
+	// Withheld tells that frames were not given because the right was lost and regained around them.
+	Withheld(frames int)
+	// Deliver gives one frame.
+	Deliver(*protocol.Frame)
+	// Ended tells that nothing follows. Not called after Leave.
+	Ended(End, Verdict)
+}
+
+// Mark says that rights may have changed. Empty means every subject, every topic.
+type Mark struct {
+	XID     snapshot.XID // the transaction that changed them; 0 if unknown
+	Subject string
+	Topic   string
+}
+
+// aim is the metric label of a mark.
+func (m Mark) aim() string {
+	switch {
+	case m.Subject != "" && m.Topic != "":
+		return "both"
+	case m.Subject != "":
+		return "subject"
+	case m.Topic != "":
+		return "topic"
+	}
+	return "all"
+}
+
+// Publication is one frame for a room.
+type Publication struct {
+	Room   Room
+	Frame  *protocol.Frame
+	Except *Subscription // the sender, unless it wants its own
+	XID    snapshot.XID  // the transaction of a database message; 0 for what clients send
+}
+
+// Options of a Hub.
+type Options struct {
+	MaxHeldBytes int // what may wait for one subscription's verdict; 0: no bound
+	MaxLogBytes  int // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
+	Logger       *slog.Logger
+	Metrics      *metrics.Metrics
+}
+
+// Hub is the rooms of one node. Make it with New, end it with Close.
+type Hub struct {
+	log  *log
+	done chan struct{}
+}
+
+// New starts a hub.
+func New(o Options) *Hub {
+	if o.MaxLogBytes == 0 {
+		o.MaxLogBytes = 64 << 20
+	}
+	h := &Hub{log: newLog(o.MaxLogBytes), done: make(chan struct{})}
+	w := &worker{options: o, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
+	go func() {
+		defer close(h.done)
+		w.run(h.log)
+	}()
+	return h
+}
+
+// Close ends the worker. What is appended afterwards is dropped.
+func (h *Hub) Close() {
+	h.log.close()
+	<-h.done
+}
+
+// Subscription is one channel on one socket. Its fields belong to the worker.
+type Subscription struct {
+	room    Room
+	subject string
+	member  Member
+	gate    gate
+}
+
+// NewSubscription prepares a subscription; subject is the user id (empty for none).
+func NewSubscription(room Room, subject string, member Member) *Subscription {
+	return &Subscription{room: room, subject: subject, member: member}
+}
+
+// Room is where the subscription belongs; fixed for its life.
+func (s *Subscription) Room() Room { return s.room }
+
+// Join puts a subscription into its room: at once when the room is public, else when the first verdict allows it.
+// Frames and marks count from here on, so nothing falls between the decision and the first delivery.
+func (h *Hub) Join(s *Subscription) { h.log.append(join{s}, 0) }
+
+// Leave takes a subscription out; nothing is delivered to it or said about it afterwards.
+func (h *Hub) Leave(s *Subscription) { h.log.append(leave{s}, 0) }
+
+// Rebind gives a subscription another subject (a refreshed token) and has it decided again.
+func (h *Hub) Rebind(s *Subscription, subject string) { h.log.append(rebind{s, subject}, 0) }
+
+// Publish appends a frame; it waits while the log is full. Not to be called by a Member's methods.
+func (h *Hub) Publish(p Publication) { h.log.appendWait(p, p.Frame.Size()) }
+
+// TryPublish appends a frame without waiting, beyond the bound if it must: for the worker's own calls, whose number the
+// Member bounds.
+func (h *Hub) TryPublish(p Publication) { h.log.append(p, p.Frame.Size()) }
+
+// Mark has everyone it concerns decided again; they are given nothing private until then.
+func (h *Hub) Mark(m Mark) { h.log.appendWait(marking{m, time.Now()}, markSize) }
+
+// Answer gives the verdict that Member.Ask asked for.
+func (h *Hub) Answer(s *Subscription, v Verdict) { h.log.append(answer{s, v}, 0) }
+
+// Deaf stops private delivery: the database may have taken rights away and we would not know.
+func (h *Hub) Deaf() { h.log.append(deaf{}, 0) }
+
+// Hearing ends Deaf. All private subscriptions are decided again, whatever was remembered.
+func (h *Hub) Hearing() { h.log.append(hearing{time.Now()}, 0) }

@@ -1,0 +1,290 @@
+package hub
+
+import (
+	"time"
+)
+
+// worker applies the log. Everything it touches is its own.
+type worker struct {
+	options  Options
+	rooms    map[Room]map[*Subscription]struct{}
+	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
+	deaf     bool
+}
+
+func (w *worker) run(l *log) {
+	var batch []entry
+	for {
+		if batch = l.take(batch); batch == nil {
+			return
+		}
+		for _, e := range batch {
+			e.apply(w)
+		}
+		if cap(batch) > 1<<16 { // a burst must not pin its memory for ever
+			batch = nil
+		}
+	}
+}
+
+type join struct{ sub *Subscription }
+
+func (e join) apply(w *worker) {
+	s := e.sub
+	if s.gate.state != gateNew { // Leave came first
+		return
+	}
+	if !s.room.Private {
+		w.add(s)
+		s.gate.state = gateOpen
+		s.gate.rights = Rights{Broadcast: Right{true, true}, Presence: Right{true, true}}
+		s.member.Admitted(s.gate.rights)
+		return
+	}
+	if w.deaf {
+		w.end(s, EndDeaf, Verdict{})
+		return
+	}
+	w.add(s)
+	s.gate.state = gateJoining
+	s.ask()
+}
+
+type leave struct{ sub *Subscription }
+
+func (e leave) apply(w *worker) { w.remove(e.sub) }
+
+// apply gives a frame to a room.
+func (p Publication) apply(w *worker) {
+	for s := range w.rooms[p.Room] {
+		if s != p.Except {
+			w.give(s, p)
+		}
+	}
+}
+
+func (w *worker) give(s *Subscription, p Publication) {
+	switch s.gate.frame(p.Frame, p.XID, w.options.MaxHeldBytes) {
+	case frameGive:
+		w.options.Metrics.Deliveries.Inc()
+		s.member.Deliver(p.Frame)
+	case frameOverflow:
+		w.end(s, EndHeldTooBig, Verdict{})
+	}
+}
+
+type marking struct {
+	mark  Mark
+	heard time.Time
+}
+
+func (e marking) apply(w *worker) {
+	w.options.Metrics.Marks.WithLabelValues(e.mark.aim()).Inc()
+	m := e.mark
+	switch {
+	case m.Topic != "":
+		for s := range w.rooms[Room{m.Topic, true}] {
+			if m.Subject == "" || m.Subject == s.subject {
+				w.mark(s, m, e.heard)
+			}
+		}
+	case m.Subject != "":
+		for s := range w.subjects[m.Subject] {
+			w.mark(s, m, e.heard)
+		}
+	default:
+		w.markAll(m, e.heard)
+	}
+}
+
+func (w *worker) markAll(m Mark, heard time.Time) {
+	for room, members := range w.rooms {
+		if room.Private {
+			for s := range members {
+				w.mark(s, m, heard)
+			}
+		}
+	}
+}
+
+func (w *worker) mark(s *Subscription, m Mark, heard time.Time) {
+	wasOpen := s.gate.state == gateOpen
+	if !s.gate.mark(m, heard) {
+		return
+	}
+	if wasOpen {
+		w.options.Metrics.MarkedSessions.Inc()
+		s.member.Held()
+	}
+	if !s.gate.asking && !w.deaf {
+		s.ask()
+	}
+}
+
+type rebind struct {
+	sub     *Subscription
+	subject string
+}
+
+func (e rebind) apply(w *worker) {
+	s := e.sub
+	if s.gate.state == gateNew || s.gate.state == gateEnded {
+		return
+	}
+	w.unindex(s)
+	s.subject = e.subject
+	w.index(s)
+	// An answer under way is about the old claims.
+	s.gate.round++
+	s.gate.asking = false
+	w.mark(s, Mark{}, time.Now())
+}
+
+type answer struct {
+	sub     *Subscription
+	verdict Verdict
+}
+
+func (e answer) apply(w *worker) {
+	s, g := e.sub, &e.sub.gate
+	if !g.asking || e.verdict.Round != g.round || g.state == gateEnded || w.deaf {
+		return
+	}
+	g.asking = false
+	first := g.state == gateJoining
+	switch {
+	case e.verdict.Err != nil:
+		w.end(s, EndUndecided, e.verdict)
+		return
+	case first && !e.verdict.Rights.Any():
+		w.end(s, EndRefused, e.verdict)
+		return
+	case !first && g.rights.lost(e.verdict.Rights), !e.verdict.Rights.Any():
+		w.options.Metrics.RevokeSeconds.Observe(time.Since(g.markedAt).Seconds())
+		w.end(s, EndRevoked, e.verdict)
+		return
+	}
+	release := g.allow(e.verdict)
+	if first && g.state != gateJoining {
+		s.member.Admitted(g.rights)
+	}
+	for _, frame := range release.frames {
+		w.options.Metrics.Deliveries.Inc()
+		s.member.Deliver(frame)
+	}
+	if release.withheld > 0 {
+		w.options.Metrics.Withheld.WithLabelValues("right_in_doubt").Add(float64(release.withheld))
+		s.member.Withheld(release.withheld)
+	}
+	if g.state != gateOpen {
+		s.ask() // a mark came that this answer did not see
+	} else if !first {
+		s.member.Decided(g.rights)
+	}
+}
+
+type deaf struct{}
+
+func (deaf) apply(w *worker) {
+	if w.deaf {
+		return
+	}
+	w.deaf = true
+	w.options.Metrics.FeedHearing.Set(0)
+	for room, members := range w.rooms {
+		if !room.Private {
+			continue
+		}
+		for s := range members {
+			if s.gate.state == gateJoining {
+				w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
+			} else {
+				w.mark(s, Mark{}, time.Now())
+			}
+		}
+	}
+}
+
+type hearing struct{ at time.Time }
+
+func (e hearing) apply(w *worker) {
+	w.deaf = false
+	w.options.Metrics.FeedHearing.Set(1)
+	for room, members := range w.rooms {
+		if room.Private {
+			for s := range members {
+				s.gate.round++ // answers under way may have waited for what was never heard
+				s.gate.asking = false
+			}
+		}
+	}
+	w.markAll(Mark{}, e.at)
+}
+
+func (s *Subscription) ask() {
+	s.gate.asking, s.gate.asked = true, s.gate.marks
+	s.gate.round++
+	s.member.Ask(s, s.gate.round, s.gate.state == gateJoining)
+}
+
+// end takes a subscription out and says why.
+func (w *worker) end(s *Subscription, why End, v Verdict) {
+	if s.gate.state == gateEnded {
+		return
+	}
+	w.remove(s)
+	s.member.Ended(why, v)
+}
+
+func (w *worker) add(s *Subscription) {
+	members := w.rooms[s.room]
+	if members == nil {
+		members = map[*Subscription]struct{}{}
+		w.rooms[s.room] = members
+	}
+	members[s] = struct{}{}
+	w.index(s)
+	w.options.Metrics.Channels.WithLabelValues(s.room.kind()).Inc()
+}
+
+func (w *worker) remove(s *Subscription) {
+	s.gate.close()
+	members, ok := w.rooms[s.room]
+	if _, in := members[s]; !ok || !in {
+		return
+	}
+	delete(members, s)
+	if len(members) == 0 {
+		delete(w.rooms, s.room)
+	}
+	w.unindex(s)
+	w.options.Metrics.Channels.WithLabelValues(s.room.kind()).Dec()
+}
+
+func (r Room) kind() string {
+	if r.Private {
+		return "private"
+	}
+	return "public"
+}
+
+func (w *worker) index(s *Subscription) {
+	if !s.room.Private || s.subject == "" {
+		return
+	}
+	members := w.subjects[s.subject]
+	if members == nil {
+		members = map[*Subscription]struct{}{}
+		w.subjects[s.subject] = members
+	}
+	members[s] = struct{}{}
+}
+
+func (w *worker) unindex(s *Subscription) {
+	if members := w.subjects[s.subject]; members != nil {
+		delete(members, s)
+		if len(members) == 0 {
+			delete(w.subjects, s.subject)
+		}
+	}
+}

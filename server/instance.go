@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"rowcast/server/api"
+	"rowcast/server/auth"
+	"rowcast/server/channel"
+	"rowcast/server/feed"
+	"rowcast/server/hub"
+	"rowcast/server/messages"
+	"rowcast/server/metrics"
+	"rowcast/server/postgres"
+	"rowcast/server/socket"
+)
+
+const (
+	// poolSize is enough for the decider's batches, the feed and the heartbeat; more would only take connections away
+	// from the application.
+	poolSize = 10
+	// headerTimeout ends a client that sends its request a byte at a time.
+	headerTimeout = 10 * time.Second
+	// maxHeaderBytes leaves room for a long token.
+	maxHeaderBytes = 64 << 10
+	// drainTime is how long clients are given to go; orchestrators kill after 30 s.
+	drainTime = 20 * time.Second
+	// drainPerSocket spreads reconnects: a thousand sockets a second.
+	drainPerSocket = time.Millisecond
+)
+
+// instance is one running server: what serve and dev start, and tests as well.
+type instance struct {
+	config  Config
+	logger  *slog.Logger
+	metrics *metrics.Metrics
+
+	pool    *pgxpool.Pool
+	hub     *hub.Hub
+	feed    *feed.Feed
+	decider *auth.Decider
+	sockets *socket.Server
+	house   *housekeeper
+	health  *api.Health
+
+	public, admin net.Listener
+}
+
+// newInstance joins the packages and opens the addresses. Nothing runs yet.
+func newInstance(ctx context.Context, c Config, logger *slog.Logger) (*instance, error) {
+	in := &instance{config: c, logger: logger, metrics: metrics.New()}
+	in.metrics.Build.WithLabelValues(buildVersion()).Set(1)
+	verifier, err := auth.NewVerifier(c.verifierOptions())
+	if err != nil {
+		return nil, err
+	}
+	if in.pool, err = postgres.Pool(ctx, c.DatabaseURL, poolSize); err != nil {
+		return nil, err
+	}
+	in.hub = hub.New(hub.Options{MaxHeldBytes: c.MaxQueueBytes, Metrics: in.metrics})
+	in.feed = feed.New(feed.Options{
+		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
+		Sink:   messages.Delivery{Hub: in.hub, Logger: in.component("messages"), Metrics: in.metrics},
+		Logger: in.component("feed"), Metrics: in.metrics,
+	})
+	in.decider = auth.NewDecider(auth.DeciderOptions{
+		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
+	})
+	sessions := &channel.Options{
+		Hub: in.hub, Decider: in.decider, Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
+		Limits: channel.Limits{
+			Channels: c.MaxChannelsPerSocket, JoinsPerSecond: c.MaxJoinsPerSecond, EventsPerSecond: c.MaxEventsPerSecond,
+			PayloadBytes: c.MaxPayloadBytes, WaitingBytes: c.MaxQueueBytes,
+		},
+		Logger: in.component("channel"), Metrics: in.metrics,
+	}
+	in.sockets = socket.NewServer(socket.Options{
+		MaxConnections: c.MaxConnections, MaxFrameBytes: c.MaxFrameBytes, MaxQueueBytes: c.MaxQueueBytes,
+		AllowedOrigins: c.AllowedOrigins, Open: opener{verifier, sessions}.open,
+		Logger: in.component("socket"), Metrics: in.metrics,
+	})
+	in.house = &housekeeper{config: c, pool: in.pool, logger: in.component("housekeeping")}
+	in.health = &api.Health{Checks: []api.Check{
+		{Name: "database", Ask: in.house.ready},
+		{Name: "feed", Ask: in.hears},
+	}}
+	if in.public, err = net.Listen("tcp", c.Addr); err != nil {
+		in.release()
+		return nil, fmt.Errorf("listen on ADDR: %w", err)
+	}
+	if in.admin, err = net.Listen("tcp", c.AdminAddr); err != nil {
+		in.public.Close()
+		in.release()
+		return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
+	}
+	return in, nil
+}
+
+func (in *instance) component(name string) *slog.Logger { return in.logger.With("component", name) }
+
+func (in *instance) hears(context.Context) error {
+	if !in.feed.Hearing() {
+		return errors.New("the server cannot prove that it hears the database: private channels pause")
+	}
+	return nil
+}
+
+// run serves until ctx ends, and then lets clients go in order.
+func (in *instance) run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // the database is needed until the last client is gone
+	defer stop()
+	public := in.httpServer(api.Public(in.health, in.sockets))
+	admin := in.httpServer(api.Admin(in.health, in.metrics))
+	in.sockets.Start()
+
+	failed := make(chan error, 3)
+	var group sync.WaitGroup
+	group.Go(func() { in.decider.Run(work) })
+	group.Go(func() { in.house.run(work) })
+	group.Go(func() { failed <- in.feed.Run(work) })
+	group.Go(func() { failed <- public.Serve(in.public) })
+	group.Go(func() { failed <- admin.Serve(in.admin) })
+	in.logger.Info("serving", "addr", in.public.Addr().String(), "admin_addr", in.admin.Addr().String(),
+		"version", buildVersion(), "limits_lifted", in.config.liftedLimits())
+
+	var err error
+	select {
+	case <-ctx.Done():
+		in.logger.Info("stopping", "sockets", in.sockets.Count())
+	case err = <-failed:
+	}
+	in.drain(public)
+	stop()
+	admin.Close()
+	public.Close()
+	group.Wait()
+	in.release()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// drain asks every client to go elsewhere.
+func (in *instance) drain(public *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	spread := min(drainTime/2, time.Duration(in.sockets.Count())*drainPerSocket)
+	err := in.sockets.Drain(ctx, func(c *socket.Conn) {
+		if h, ok := c.Handler().(sessionHandler); ok {
+			h.Drain()
+		}
+	}, spread)
+	if err != nil {
+		in.logger.Warn("sockets dropped", "err", err)
+	}
+	_ = public.Shutdown(ctx) // what is left is closed next
+}
+
+func (in *instance) release() {
+	if in.sockets != nil {
+		in.sockets.Close()
+	}
+	in.hub.Close()
+	in.pool.Close()
+}
+
+func (in *instance) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(in.component("http").Handler(), slog.LevelDebug),
+	}
+}

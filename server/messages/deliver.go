@@ -1,0 +1,52 @@
+// Package messages carries what the database says to those on this node: the feed's marks and messages become the hub's.
+// The order in which it is told is the order in which it tells.
+package messages
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"rowcast/server/feed"
+	"rowcast/server/hub"
+	"rowcast/server/metrics"
+	"rowcast/server/protocol"
+)
+
+// Delivery is the feed's Sink.
+type Delivery struct {
+	Hub     *hub.Hub
+	Logger  *slog.Logger
+	Metrics *metrics.Metrics
+}
+
+// Mark has everyone concerned decided again.
+func (d Delivery) Mark(m feed.Mark) { d.Hub.Mark(hub.Mark(m)) }
+
+// Deaf stops private delivery.
+func (d Delivery) Deaf() { d.Hub.Deaf() }
+
+// Hearing has all private subscriptions decided again.
+func (d Delivery) Hearing() { d.Hub.Hearing() }
+
+// Message gives a row of realtime.messages to its room, with its id as meta.id.
+func (d Delivery) Message(m feed.Message) {
+	push := protocol.UserBroadcast{Event: m.Event, Encoding: protocol.JSON, Payload: m.Payload, Meta: meta(m.ID)}
+	if m.Binary != nil {
+		push.Encoding, push.Payload = protocol.Binary, m.Binary
+	}
+	frame, err := protocol.NewUserBroadcast(protocol.TopicPrefix+m.Topic, push)
+	if err != nil {
+		// send() refuses names that do not fit into a frame; this row was inserted past it.
+		d.Metrics.MessagesDropped.WithLabelValues("unframeable").Inc()
+		d.Logger.Warn("message not delivered", "err", err, "message_id", m.ID)
+		return
+	}
+	d.Metrics.Broadcasts.WithLabelValues("database").Inc()
+	d.Hub.Publish(hub.Publication{Room: hub.Room{Name: m.Topic, Private: m.Private}, Frame: frame, XID: m.XID})
+}
+
+// meta is what receivers find beside the payload.
+func meta(id string) []byte {
+	b, _ := json.Marshal(map[string]string{"id": id}) // a map of strings always marshals
+	return b
+}

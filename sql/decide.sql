@@ -1,0 +1,3 @@
+-- May these users receive and send on these topics? Arrays of equal length: $1 topics, $2 extensions, $3 roles, $4 claims,
+-- $5 headers (JSON texts); $6 roles that may bypass row level security.
+select request, receive, send, code, reason, snapshot from realtime._decide($1, $2, $3, $4, $5, $6);

@@ -1,0 +1,2 @@
+-- What has been committed by now.
+select pg_current_snapshot()::text;
