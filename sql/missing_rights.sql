@@ -8,5 +8,6 @@ from pg_catalog.pg_namespace
 where nspname = 'realtime' and not pg_has_role(nspowner, 'usage')
 union all
 select format('alter table realtime.schema_version owner to %I;', current_user)
-from pg_catalog.pg_class
-where oid = to_regclass('realtime.schema_version') and not pg_has_role(relowner, 'usage');
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'realtime' and c.relname = 'schema_version' and not pg_has_role(c.relowner, 'usage');

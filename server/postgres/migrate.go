@@ -168,6 +168,9 @@ func (m Migrator) run(ctx context.Context, work func(*goose.Provider) ([]*goose.
 		results = partial.Applied
 		err = fmt.Errorf("migrate %s %s: %w", partial.Failed.Direction, path.Base(partial.Failed.Source.Path), partial.Err)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // the server only says that it was asked to stop
+	}
 	if err != nil {
 		return m.report(results), err
 	}
