@@ -1,0 +1,29 @@
+# Every target says what it is for: make help.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint build clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: ## a server with a throw-away Postgres and the chat sample, on http://localhost:4000
+	go run ./server dev
+
+test: ## the whole suite, race detector on, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
+	go run ./server/pgtest/with go test -race -timeout 7m -p 2 ./...
+
+lint: ## gofmt, go vet, staticcheck, govulncheck
+	@unformatted=$$(gofmt -l migrations server sql); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	@out=$$(go run $(GOVULNCHECK) ./... 2>&1) && echo "govulncheck: nothing found" || case $$out in \
+		*"fetching vulnerabilities"*) echo "govulncheck: skipped: offline" ;; \
+		*) echo "$$out"; exit 1 ;; esac
+
+build: ## the binary, bin/rowcast
+	CGO_ENABLED=0 go build -trimpath -o bin/rowcast ./server
+
+clean: ## remove what build made
+	rm -rf bin
