@@ -143,6 +143,34 @@ func TestForeignServerIsToldWhatItLacks(t *testing.T) {
 	}
 }
 
+// TestForeignServerWithPasswords is what a CI service looks like: several processes that know only the address.
+func TestForeignServerWithPasswords(t *testing.T) {
+	t.Parallel()
+	c := start(t, Options{Listen: true})
+	for i := range 2 {
+		s, err := openServer(t.Context(), strings.Replace(c.URL("", superuser), "postgres:", "postgresql:", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		template, err := s.template(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("copy_%d", i)
+		if err := s.clone(t.Context(), name, template); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := pgx.Connect(t.Context(), s.url(name, ServerRole))
+		if err != nil {
+			t.Fatalf("connect as the server's role: %v", err)
+		}
+		_ = conn.Close(t.Context())
+		if err := s.drop(t.Context(), name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // recorder is a test that notes how it ended.
 type recorder struct {
 	TB
