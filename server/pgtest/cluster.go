@@ -279,7 +279,7 @@ func psqlCommand(found source) string {
 	if _, err := os.Stat(path); err != nil {
 		return "psql"
 	}
-	if onPath, err := exec.LookPath("psql"); err == nil && len(found.env) == 0 && onPath != "" {
+	if _, err := exec.LookPath("psql"); err == nil && len(found.env) == 0 {
 		return "psql"
 	}
 	return strings.Join(append(slices.Clone(found.env), path), " ")

@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,11 +48,14 @@ func (s source) String() string {
 
 // find returns the first Postgres that works: the one asked for, else local binaries, apt, Docker.
 func find(ctx context.Context, o Options) (source, error) {
-	if dir := cmp.Or(o.Binaries, os.Getenv("PGTEST_BIN")); dir != "" {
-		return inspect(ctx, dir, nil)
+	if o.Binaries == "" && o.Image == "" { // the caller knows better than the environment
+		o.Binaries, o.Image = os.Getenv("PGTEST_BIN"), os.Getenv("PGTEST_IMAGE")
 	}
-	if image := cmp.Or(o.Image, os.Getenv("PGTEST_IMAGE")); image != "" {
-		return source{image: image}, dockerAnswers(ctx)
+	if o.Binaries != "" {
+		return inspect(ctx, o.Binaries, nil)
+	}
+	if o.Image != "" {
+		return source{image: o.Image}, dockerAnswers(ctx)
 	}
 	none := &NotFoundError{}
 	for _, dir := range localDirs(ctx) {
