@@ -35,12 +35,19 @@ const (
 	gateEnded
 )
 
-// waiting is a frame, or a mark if frame is nil.
+// waiting is a frame, or a run of marks if frame is nil.
 type waiting struct {
 	frame *protocol.Frame
-	xid   snapshot.XID
-	nth   uint64 // of a mark: how many marks there were with it
-	named bool   // of a mark: it named our subject
+	xid   snapshot.XID // of the frame
+	first heardMark
+	last  heardMark
+	named bool // one of the marks named our subject, or may have
+}
+
+// heardMark is a mark as a gate remembers it.
+type heardMark struct {
+	xid snapshot.XID
+	nth uint64 // how many marks there were with it
 }
 
 // mark puts everything that follows on hold; false if it does not concern this gate.
@@ -57,14 +64,15 @@ func (g *gate) mark(m Mark, heard time.Time) bool {
 		g.markedAt = heard
 	}
 	g.marks++
-	// Marks with no frame between them are one: whoever sees the later sees the earlier, since they are heard in the
-	// order in which they became visible.
+	this, named := heardMark{m.XID, g.marks}, m.Subject != "" || m.gap
+	// Marks with no frame between them are one run: whoever sees the last sees all, since they are heard in the order in
+	// which they became visible.
 	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil {
-		last := &g.waiting[n-1]
-		last.xid, last.nth, last.named = m.XID, g.marks, last.named || m.Subject != ""
+		run := &g.waiting[n-1]
+		run.last, run.named = this, run.named || named
 		return true
 	}
-	g.waiting = append(g.waiting, waiting{xid: m.XID, nth: g.marks, named: m.Subject != ""})
+	g.waiting = append(g.waiting, waiting{first: this, last: this, named: named})
 	return true
 }
 
@@ -117,9 +125,9 @@ func (g *gate) allow(v Verdict) released {
 		return g.admit(v)
 	}
 	g.rights = v.Rights
-	lastSeen := -1
+	lastSeen := -1 // the last run of which the answer saw something
 	for i, w := range g.waiting {
-		if w.frame == nil && g.saw(v, w) {
+		if w.frame == nil && g.saw(v, w.first) {
 			lastSeen = i
 		}
 	}
@@ -127,7 +135,7 @@ func (g *gate) allow(v Verdict) released {
 	named := false
 	for i, w := range g.waiting {
 		if w.frame == nil {
-			if !g.saw(v, w) {
+			if !g.saw(v, w.last) {
 				g.keep(i)
 				return out
 			}
@@ -149,7 +157,7 @@ func (g *gate) allow(v Verdict) released {
 // admit takes the first answer. It must have seen every mark; what it has seen of messages was sent before we were here.
 func (g *gate) admit(v Verdict) released {
 	for _, w := range g.waiting {
-		if w.frame == nil && !g.saw(v, w) {
+		if w.frame == nil && !g.saw(v, w.last) {
 			return released{} // still joining: ask again
 		}
 	}
@@ -166,7 +174,7 @@ func (g *gate) admit(v Verdict) released {
 
 // saw tells whether the answer takes a mark into account: it was asked after the mark was heard, when its change was
 // visible to everyone, or its snapshot happened to see the change already.
-func (g *gate) saw(v Verdict, mark waiting) bool {
+func (g *gate) saw(v Verdict, mark heardMark) bool {
 	return mark.nth <= g.asked || v.Snapshot.Sees(mark.xid)
 }
 

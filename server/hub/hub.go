@@ -83,6 +83,7 @@ type Mark struct {
 	XID     snapshot.XID // the transaction that changed them; 0 if unknown
 	Subject string
 	Topic   string
+	gap     bool // ours: things were said that nobody heard
 }
 
 // aim is the metric label of a mark.

@@ -199,7 +199,7 @@ func (deaf) apply(w *worker) {
 			if s.gate.state == gateJoining {
 				w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
 			} else {
-				w.mark(s, Mark{}, time.Now())
+				w.mark(s, Mark{gap: true}, time.Now())
 			}
 		}
 	}
