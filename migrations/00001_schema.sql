@@ -13,6 +13,14 @@ create table realtime._settings (
 comment on table realtime._settings is 'Settings of the server that started last, for the functions that must decide as it does. Written by the server.';
 insert into realtime._settings values ('bypass_roles', '{service_role}');
 
+comment on table realtime.schema_version is 'Which migrations were applied.';
+
+-- Here and below: our own tables have no policies, so that a blanket grant on the schema's tables opens none of them.
+alter table realtime._settings enable row level security;
+alter table realtime.schema_version enable row level security;
+
 -- +goose Down
+alter table realtime.schema_version disable row level security;
+comment on table realtime.schema_version is null;
 drop table realtime._settings;
 revoke usage on schema realtime from public;

@@ -37,6 +37,8 @@ create index messages_inserted_at_topic_index on realtime.messages (inserted_at 
 
 -- An insert never fails for want of a partition.
 create table realtime.messages_default partition of realtime.messages default;
+-- The policies of messages guard what goes through messages. A partition of its own name has none, and is closed.
+alter table realtime.messages_default enable row level security;
 comment on table realtime.messages_default is 'Rows of days that have no partition yet; moved out when their partition is made.';
 
 -- Probe rows of the receive side live here and nowhere else; always rolled back, so nothing is ever kept.
@@ -44,6 +46,7 @@ create unlogged table realtime._messages_probe partition of realtime.messages
   for values from (minvalue) to ('0001-01-02')
   -- aborted inserts are removed by VACUUM alone; and a table cut to zero pages makes the planner prefer a sequential scan
   with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, vacuum_truncate = off);
+alter table realtime._messages_probe enable row level security;
 comment on table realtime._messages_probe is 'Takes the rows with which a decision asks whether a role may receive; each is rolled back at once.';
 
 -- +goose StatementBegin
@@ -68,6 +71,7 @@ create table realtime._journal (
   inserted_at timestamp not null,
   primary key (xid, seq)
 );
+alter table realtime._journal enable row level security;
 comment on table realtime._journal is 'One row for each message to deliver: its transaction and its place in it. Written by a trigger, read by the server, kept as long as the message.';
 
 -- +goose StatementBegin
@@ -97,6 +101,7 @@ begin
   -- First the default partition's lock: a row of this day that came in between the move and ATTACH would refuse it.
   lock table realtime.messages_default in access exclusive mode;
   execute format('create table realtime.%I (like realtime.messages including defaults including constraints)', part);
+  execute format('alter table realtime.%I enable row level security', part);
   -- Not attached yet, so no trigger fires: what was broadcast when it was inserted is not broadcast again.
   execute format('with moved as (delete from realtime.messages_default where inserted_at >= $1 and inserted_at < $2 returning *)
                   insert into realtime.%I select * from moved', part) using day::timestamp, (day + 1)::timestamp;

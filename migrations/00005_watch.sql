@@ -137,7 +137,7 @@ create function realtime.invalidate(subject text default null, topic text defaul
 -- +goose StatementEnd
 comment on function realtime.invalidate(text, text) is 'Decides these sessions again when the calling transaction commits; null: every subject, every topic.';
 
-revoke execute on function realtime.invalidate(text, text) from public;
+revoke execute on function realtime._fill(text[], jsonb), realtime.invalidate(text, text) from public;
 
 -- +goose Down
 drop function realtime.invalidate(text, text);

@@ -1,0 +1,65 @@
+package migrations_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+
+	"github.com/pressly/goose/v3"
+
+	"rowcast/migrations"
+)
+
+// rewritten is the migrations with changed texts.
+func rewritten(t *testing.T, change func(string) string) fs.FS {
+	t.Helper()
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{}
+	for _, name := range names {
+		text, err := fs.ReadFile(migrations.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: []byte(change(string(text)))}
+	}
+	return files
+}
+
+// upToVersion is the migrations without those after a version.
+func upToVersion(t *testing.T, last int64) fs.FS {
+	t.Helper()
+	files := rewritten(t, func(text string) string { return text }).(fstest.MapFS)
+	for name := range files {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if version > last {
+			delete(files, name)
+		}
+	}
+	return files
+}
+
+// queries reads what lies in sql/, so that a file that nobody embedded is found too.
+func queries(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("..", "sql", "*.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(path)] = string(text)
+	}
+	return texts
+}
