@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { Seen } from './seen.mjs'
+
+// Member is one channel of one client. Its log holds what the client's application sees, in order: {status, error},
+// {system} and {event, payload, meta}.
+export class Member {
+  constructor(client, topic, config) {
+    this.client = client
+    this.topic = topic
+    this.log = new Seen(`a member of ${topic}`)
+    this.channel = client.channel(topic, { config })
+      .on('broadcast', { event: '*' }, ({ event, payload, meta }) => this.log.add({ event, payload, meta }))
+      .on('system', {}, (system) => this.log.add({ system }))
+      .subscribe((status, err) => this.log.add({ status, error: err?.message, cause: err?.cause }))
+  }
+
+  status(status) {
+    return this.log.until((e) => e.status === status, `status ${status}`)
+  }
+
+  // system waits for a system message that says this.
+  system(text) {
+    return this.log.until((e) => e.system && (text instanceof RegExp ? text.test(e.system.message) : e.system.message === text), `the system message ${text}`)
+  }
+
+  hears(event) {
+    return this.log.until((e) => e.event === event, `broadcast ${event}`)
+  }
+
+  get heard() {
+    return this.log.all.filter((e) => e.event !== undefined).map((e) => e.event)
+  }
+
+  get statuses() {
+    return this.log.all.filter((e) => e.status).map((e) => e.status)
+  }
+
+  get systems() {
+    return this.log.all.filter((e) => e.system).map((e) => e.system.message)
+  }
+
+  send(event, payload = {}) {
+    return this.channel.send({ type: 'broadcast', event, payload })
+  }
+
+  // isCut checks that the server closed this channel for good, and said why before it did.
+  async isCut(text) {
+    const { system } = await this.system(text)
+    await this.status('CLOSED')
+    assert.equal(system.status, 'error')
+    assert.equal(system.channel, this.topic)
+    const log = this.log.all
+    assert.ok(log.findIndex((e) => e.system === system) < log.findIndex((e) => e.status === 'CLOSED'), 'the reason comes before the end')
+  }
+
+  // isUndisturbed checks that nothing was said to this member but that it is on the channel.
+  isUndisturbed() {
+    assert.deepEqual(this.statuses, ['SUBSCRIBED'])
+    assert.deepEqual(this.systems, [])
+  }
+}

@@ -1,0 +1,52 @@
+// Runs scenarios on request. The starting process writes lines of JSON to standard input, {"run": name} and
+// {"id", "answer" or "error"}, and reads such lines from standard output: {"scenarios": [...]} first, then for each
+// scenario any number of {"scenario", "id", "ask", ...}, and at last {"scenario", "done": true} with "why" if it failed.
+import { createInterface } from 'node:readline'
+import database from './scenarios/database.mjs'
+import join from './scenarios/join.mjs'
+import publicly from './scenarios/public.mjs'
+import rights from './scenarios/rights.mjs'
+import server from './scenarios/server.mjs'
+import tokens from './scenarios/tokens.mjs'
+import { Scenario } from './scenario.mjs'
+
+const { VSN: vsn, SERVER_URL: url, JWT_SECRET: secret } = process.env
+const scenarios = { ...publicly, ...join, ...database, ...rights, ...tokens, ...server }
+
+console.log = console.error // standard output is for the protocol
+const say = (line) => process.stdout.write(JSON.stringify(line) + '\n')
+
+const asked = new Map() // id → {resolve, reject}
+let lastId = 0
+
+function asker(scenario) {
+  return (ask, more) => new Promise((resolve, reject) => {
+    const id = ++lastId
+    asked.set(id, { resolve, reject })
+    say({ scenario, id, ask, ...more })
+  })
+}
+
+async function run(name) {
+  const t = new Scenario({ vsn, url, secret, ask: asker(name) })
+  let why
+  try {
+    await scenarios[name](t)
+  } catch (err) {
+    why = `${err.stack}\n${t.tapes()}`
+  }
+  await t.end().catch((err) => { why ??= err.stack })
+  say({ scenario: name, done: true, why })
+}
+
+createInterface({ input: process.stdin })
+  .on('line', (line) => {
+    const { run: name, id, answer, error } = JSON.parse(line)
+    if (name) return run(name)
+    const { resolve, reject } = asked.get(id)
+    asked.delete(id)
+    error ? reject(new Error(error)) : resolve(answer)
+  })
+  .on('close', () => process.exit()) // nobody is left to run for
+
+say({ scenarios: Object.keys(scenarios) })

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict'
+
+const mayNotRead = (topic) => `You do not have permissions to read from this Channel topic: ${topic}`
+
+// changing is a client whose application decides, call by call, whose token it has.
+function changing(t, first) {
+  let current = first
+  const client = t.client(t.user({ role: 'anon' }).token, { accessToken: async () => current.token })
+  const become = (user) => {
+    current = user
+    return client.realtime.setAuth()
+  }
+  return { client, become }
+}
+
+export default {
+  'the token that accessToken gives is the one that counts': async (t) => {
+    const room = t.topic()
+    const user = t.user()
+    await t.admit(room, user)
+    const { client, become } = changing(t, user)
+    await become(user)
+    const member = await t.join(client, room, { private: true, ack: true })
+    assert.equal(await member.send('hello'), 'ok')
+    member.isUndisturbed()
+  },
+
+  'another user takes over with their own rights': async (t) => {
+    const room = t.topic()
+    const [speaker, muted, listener] = [t.user(), t.user(), t.user()]
+    await Promise.all([t.admit(room, speaker), t.admit(room, muted, false), t.admit(room, listener)])
+    const { client, become } = changing(t, speaker)
+    await become(speaker)
+    const member = await t.join(client, room, { private: true, ack: true })
+    const hears = await t.join(listener, room, { private: true })
+    assert.equal(await member.send('as speaker'), 'ok')
+    await become(muted)
+    assert.equal(await member.send('as muted'), 'error', 'the right of the former user')
+    await become(speaker)
+    assert.equal(await member.send('as speaker again'), 'ok')
+    await hears.hears('as speaker again')
+    assert.deepEqual(hears.heard, ['as speaker', 'as speaker again'])
+    member.isUndisturbed()
+
+    // From here on what concerns the speaker is none of this member's business, and what concerns the muted is.
+    await become(muted)
+    assert.equal(await member.send('as muted again'), 'error')
+    await t.sql(t.expel(room, speaker) + t.broadcast('speaker is gone', room))
+    await member.hears('speaker is gone')
+    member.isUndisturbed()
+    await t.sql(t.expel(room, muted))
+    await member.isCut(`You no longer have permission to read from this Channel topic: ${room}`)
+  },
+
+  'a user without the right to receive cannot take over': async (t) => {
+    const room = t.topic()
+    const [user, stranger] = [t.user(), t.user()]
+    await t.admit(room, user)
+    const { client, become } = changing(t, user)
+    await become(user)
+    const [member, fence] = await Promise.all([t.join(client, room, { private: true }), t.join(client, t.topic())])
+    await become(stranger)
+    await member.isCut(mayNotRead(room))
+    await t.sql(t.broadcast('not for you', room) + t.broadcast('fence', fence.topic, { isPrivate: false }))
+    await fence.hears('fence')
+    assert.equal(client.tape.received('not for you'), false)
+    fence.isUndisturbed()
+  },
+
+  'a channel ends when its token does': async (t) => {
+    const room = t.topic()
+    const user = t.user({ seconds: 2 })
+    await t.admit(room, user)
+    const { client, become } = changing(t, user)
+    await become(user)
+    const [member, open] = await Promise.all([t.join(client, room, { private: true }), t.join(client, t.topic())])
+    await Promise.all([member, open].map((m) => m.isCut(/^Token has expired \d+ seconds ago$/)))
+    assert.ok(Date.now() / 1000 >= user.claims.exp, 'it ends at the second that the token names, not before')
+    assert.deepEqual(member.statuses, ['SUBSCRIBED', 'CLOSED'])
+
+    // The socket is not concerned: with a fresh token the same client goes on.
+    await become(t.user({ id: user.id }))
+    await t.join(client, room, { private: true })
+  },
+
+  'a token renewed in time goes on': async (t) => {
+    const room = t.topic()
+    const user = t.user({ seconds: 2 })
+    await t.admit(room, user)
+    const { client, become } = changing(t, user)
+    await become(user)
+    const member = await t.join(client, room, { private: true })
+    await become(t.user({ id: user.id }))
+    const witness = await t.join(t.user({ seconds: 2 }), t.topic()) // its end comes after the old token's
+    await witness.isCut(/^Token has expired \d+ seconds ago$/)
+    await t.sql(t.broadcast('fence', room))
+    await member.hears('fence')
+    member.isUndisturbed()
+  },
+}
