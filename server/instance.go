@@ -56,6 +56,11 @@ type instance struct {
 
 // newInstance joins the packages and opens the addresses. Nothing runs yet.
 func newInstance(ctx context.Context, c Config, logger *slog.Logger) (*instance, error) {
+	return newInstanceVia(ctx, c, logger, func(s feed.Sink) feed.Sink { return s })
+}
+
+// newInstanceVia lets tests stand between the feed and the hub.
+func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func(feed.Sink) feed.Sink) (*instance, error) {
 	in := &instance{config: c, logger: logger, metrics: metrics.New()}
 	in.metrics.Build.WithLabelValues(buildVersion()).Set(1)
 	verifier, err := auth.NewVerifier(c.verifierOptions())
@@ -68,7 +73,7 @@ func newInstance(ctx context.Context, c Config, logger *slog.Logger) (*instance,
 	in.hub = hub.New(hub.Options{MaxHeldBytes: c.MaxQueueBytes, Metrics: in.metrics})
 	in.feed = feed.New(feed.Options{
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
-		Sink:   messages.Delivery{Hub: in.hub, Logger: in.component("messages"), Metrics: in.metrics},
+		Sink:   via(messages.Delivery{Hub: in.hub, Logger: in.component("messages"), Metrics: in.metrics}),
 		Logger: in.component("feed"), Metrics: in.metrics,
 	})
 	in.decider = auth.NewDecider(auth.DeciderOptions{

@@ -40,7 +40,7 @@ func (h *Health) Live(w http.ResponseWriter, _ *http.Request) {
 
 // Ready answers 200 if every check is good, else 503; the body says which is not.
 func (h *Health) Ready(w http.ResponseWriter, r *http.Request) {
-	ready, body := h.answer(r.Context())
+	ready, body := h.Answer(r.Context())
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -48,7 +48,8 @@ func (h *Health) Ready(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-func (h *Health) answer(ctx context.Context) (ready bool, body []byte) {
+// Answer runs the checks, unless the last answer is fresh.
+func (h *Health) Answer(ctx context.Context) (ready bool, body []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if time.Since(h.at) < answerLife {

@@ -50,6 +50,9 @@ func (w *Fence) Then(then func(reached bool)) {
 	}
 	delete(f.fences, w.nonce)
 	f.mu.Unlock()
+	if ok {
+		f.options.Metrics.FeedRoundTrip.Observe(time.Since(on.sent).Seconds())
+	}
 	then(ok) // not there any more: the feed went deaf
 }
 

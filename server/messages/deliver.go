@@ -20,7 +20,9 @@ type Delivery struct {
 }
 
 // Mark has everyone concerned decided again.
-func (d Delivery) Mark(m feed.Mark) { d.Hub.Mark(hub.Mark{XID: m.XID, Subject: m.Subject, Topic: m.Topic}) }
+func (d Delivery) Mark(m feed.Mark) {
+	d.Hub.Mark(hub.Mark{XID: m.XID, Subject: m.Subject, Topic: m.Topic})
+}
 
 // Deaf stops private delivery.
 func (d Delivery) Deaf() { d.Hub.Deaf() }

@@ -50,11 +50,14 @@ type Limits struct {
 // Short runs a transaction of one round trip: begin, limits, what fill queues, and commit (or rollback, where nothing is
 // to stay). read is called for the results in the order of the queue. The context is the backstop for a server that
 // does not answer at all.
+//
+// All statements share one snapshot: under read committed a decision would be younger than the snapshot it reports, and
+// a message sent just before a grant would pass for one sent after it.
 func Short(ctx context.Context, pool *pgxpool.Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	ctx, cancel := context.WithTimeout(ctx, l.Statement+l.Lock+time.Second)
 	defer cancel()
 	var batch pgx.Batch
-	batch.Queue("begin")
+	batch.Queue("begin isolation level repeatable read")
 	batch.Queue(sql.Limits, milliseconds(l.Statement), milliseconds(l.Lock))
 	fill(&batch)
 	if commit {
