@@ -170,16 +170,14 @@ func (c *counter) drain(conn net.Conn) {
 
 func dialAll(b *testing.B, addr string, arrived *counter) {
 	var wg sync.WaitGroup
+	b.Cleanup(wg.Wait) // runs after dial's own, which close the connections
 	for range fanoutClients {
 		c := dial(b, addr)
 		wg.Go(func() { arrived.drain(c.conn) })
-		b.Cleanup(func() { c.conn.Close() })
 	}
-	b.Cleanup(wg.Wait) // runs after the server's clean-up has ended the clients' reading
 }
 
 func oursTo(b *testing.B, arrived *counter, payload string) fanout {
-	b.Cleanup(func() {})
 	r := newRig(b, Options{MaxQueueBytes: 1 << 20, IdleTimeout: -1})
 	dialAll(b, r.listen(b), arrived)
 	var conns []*Conn
