@@ -46,8 +46,10 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "run the server", runServe},
+		{"dev", "run a server on a throw-away Postgres with the chat sample", runDev},
 		{"migrate", "apply, undo, list or print the migrations", runMigrate},
 		{"token", "mint a token, or inspect one", runToken},
+		{"listen", "join a channel and print what it is told", runListen},
 		{"health", "ask a running server whether it is ready", runHealth},
 		{"version", "print the version", runVersion},
 		{"help", "print this, or the help of a subcommand", runHelp},

@@ -2,7 +2,7 @@
 // what must exist in the database is in package migrations.
 package sql
 
-import _ "embed"
+import "embed"
 
 //go:embed applied_versions.sql
 var AppliedVersions string
@@ -57,3 +57,23 @@ var Auth string
 
 //go:embed schema_exists.sql
 var SchemaExists string
+
+//go:embed chat.sql
+var Chat string
+
+//go:embed chat_people.sql
+var ChatPeople string
+
+//go:embed chat_try.sql
+var ChatTry string
+
+//go:embed dev_create.sql
+var DevCreate string
+
+//go:embed dev_remove.sql
+var DevRemove string
+
+// Policies are the samples, one file each. `rowcast dev` applies them all.
+//
+//go:embed policies/*.sql
+var Policies embed.FS

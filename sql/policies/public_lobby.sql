@@ -1,0 +1,14 @@
+-- One channel for all, topic lobby. Everybody who is signed in receives; only who is a member of some room sends.
+--
+-- Needs: public.members as in room_members.sql, and auth.sql.
+create policy "everybody signed in receives in the lobby" on realtime.messages for select to authenticated
+using (topic = realtime.topic() and realtime.topic() = 'lobby');
+
+create policy "members send in the lobby" on realtime.messages for insert to authenticated
+with check (
+  topic = realtime.topic() and realtime.topic() = 'lobby'
+  and exists (select from public.members m where m.user_id = (select auth.uid()))
+);
+
+-- The same call as in room_members.sql; the second replaces the first.
+select realtime.watch('public.members', subject => 'user_id', columns => '{muted}');
