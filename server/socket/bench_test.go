@@ -222,7 +222,7 @@ func plainTo(b *testing.B, arrived *counter, payload string) fanout {
 	}}
 }
 
-// BenchmarkGather is why a batch of frames is copied together and not given to writev.
+// BenchmarkGather compares the two ways to write a batch of frames in one call: copied together, or given to writev.
 func BenchmarkGather(b *testing.B) {
 	for _, size := range []int{100, 300, 1000, 4000} {
 		for _, frames := range []int{2, 8, 32} {

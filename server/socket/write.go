@@ -24,8 +24,8 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// gather returns the frames as one piece: a single frame as it is, several copied together. Copying beats writev for
-// the sizes that meet here, see BenchmarkGather.
+// gather returns the frames as one piece: a single frame as it is, several copied together. For the sizes that meet
+// here that takes as long as writev or less, and needs no memory per write: see BenchmarkGather.
 func (b *batch) gather() []byte {
 	if len(b.frames) == 1 {
 		return b.frames[0]
