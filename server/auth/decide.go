@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,8 +43,8 @@ type Answer struct {
 const (
 	// maxBatch is how many requests share a round trip; more makes all wait for the slowest and gains little.
 	maxBatch = 50
-	// workers is how many batches are decided at a time: policies take CPU, and two of them fill a small machine.
-	workers = 4
+	// workers is how many batches of each kind are decided at a time: policies take CPU, and two fill a small machine.
+	workers = 2
 	// patience is how long a request that meets database trouble is tried again: less than the ten seconds after which
 	// a client gives a join up.
 	patience = 5 * time.Second
@@ -65,8 +66,9 @@ type DeciderOptions struct {
 // Decider asks the policies. Requests that come while others are under way share the next round trip.
 type Decider struct {
 	options DeciderOptions
-	shared  lane // requests decided in batches
-	alone   lane // requests that must not spoil others again
+	joins   lane // people who wait for an answer
+	changes lane // rights to be asked about again, perhaps of everyone at once: joins must not wait behind them
+	alone   lane // requests that met trouble and must not spoil others again
 }
 
 // ask is a request on its way.
@@ -79,7 +81,8 @@ type ask struct {
 // NewDecider prepares a decider; Run does the work.
 func NewDecider(o DeciderOptions) *Decider {
 	d := &Decider{options: o}
-	d.shared.init()
+	d.joins.init()
+	d.changes.init()
 	d.alone.init()
 	return d
 }
@@ -91,30 +94,33 @@ func (d *Decider) Ask(r Request, done func(Answer)) {
 		done(Answer{Code: "22021", Reason: "the topic holds a NUL character"})
 		return
 	}
-	d.shared.put(&ask{r, done, time.Now()})
+	l := &d.joins
+	if r.Fenced {
+		l = &d.changes
+	}
+	l.put(&ask{r, done, time.Now()})
 }
 
 // Run decides until ctx ends.
 func (d *Decider) Run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		d.shared.close()
+		d.joins.close()
+		d.changes.close()
 		d.alone.close()
 	})
 	defer stop()
-	done := make(chan struct{})
+	var group sync.WaitGroup
 	run := func(l *lane, max int) {
 		for batch := l.take(max); batch != nil; batch = l.take(max) {
 			d.decide(ctx, batch)
 		}
-		done <- struct{}{}
 	}
 	for range workers {
-		go run(&d.shared, maxBatch)
+		group.Go(func() { run(&d.joins, maxBatch) })
+		group.Go(func() { run(&d.changes, maxBatch) })
 	}
-	go run(&d.alone, 1)
-	for range workers + 1 {
-		<-done
-	}
+	group.Go(func() { run(&d.alone, 1) })
+	group.Wait()
 }
 
 // decide asks one batch and answers it.

@@ -3,6 +3,8 @@ package hub
 import (
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"rowcast/server/protocol"
 	"rowcast/server/snapshot"
 )
@@ -23,6 +25,7 @@ type gate struct {
 	round    uint64            // of the last Ask; answers of other rounds are void
 	asking   bool              // an Ask is under way
 	asked    uint64            // marks when it was sent
+	pace     *rate.Limiter     // of asking again; made when first needed
 }
 
 type gateState uint8

@@ -128,6 +128,7 @@ func New(o Options) *Hub {
 	}
 	h := &Hub{log: newLog(o.MaxLogBytes), done: make(chan struct{})}
 	w := &worker{options: o, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
+	w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.append(e, 0) }) }
 	go func() {
 		defer close(h.done)
 		w.run(h.log)

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // worker applies the log. Everything it touches is its own.
@@ -10,7 +12,14 @@ type worker struct {
 	rooms    map[Room]map[*Subscription]struct{}
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	deaf     bool
+	later    func(time.Duration, entry) // appends to the log after a while; nil: nothing is paced
 }
+
+// A subscription is decided again at once, and again, but not for ever: beyond the burst so many times a second.
+const (
+	againPerSecond = 20
+	againBurst     = 20
+)
 
 func (w *worker) run(l *log) {
 	var batch []entry
@@ -116,9 +125,7 @@ func (w *worker) mark(s *Subscription, m Mark, heard time.Time) {
 		w.options.Metrics.MarkedSessions.Inc()
 		s.member.Held()
 	}
-	if !s.gate.asking && !w.deaf {
-		s.ask()
-	}
+	w.askAgain(s)
 }
 
 type rebind struct {
@@ -177,7 +184,7 @@ func (e answer) apply(w *worker) {
 		s.member.Withheld(release.withheld)
 	}
 	if g.state != gateOpen {
-		s.ask() // a mark came that this answer did not see
+		w.askAgain(s) // a mark came that this answer did not see
 	} else if !first {
 		s.member.Decided(g.rights)
 	}
@@ -219,6 +226,38 @@ func (e hearing) apply(w *worker) {
 		}
 	}
 	w.markAll(Mark{}, e.at)
+}
+
+// askAgain has a subscription decided again, unless it is being asked about already. Anyone can forge a mark: what that
+// costs is bounded for each subscription.
+func (w *worker) askAgain(s *Subscription) {
+	g := &s.gate
+	if g.asking || w.deaf {
+		return
+	}
+	if g.pace == nil {
+		g.pace = rate.NewLimiter(againPerSecond, againBurst)
+	}
+	delay := g.pace.Reserve().Delay()
+	if delay == 0 || w.later == nil {
+		s.ask()
+		return
+	}
+	g.round++
+	g.asking = true // the marks that come meanwhile are answered with this one
+	w.later(delay, askNow{s, g.round})
+}
+
+// askNow is an ask whose time has come.
+type askNow struct {
+	sub   *Subscription
+	round uint64
+}
+
+func (e askNow) apply(*worker) {
+	if g := &e.sub.gate; g.asking && g.round == e.round && g.state != gateEnded {
+		e.sub.ask()
+	}
 }
 
 func (s *Subscription) ask() {
