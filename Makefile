@@ -6,10 +6,11 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 .PHONY: help run test lint build clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):[a-z ]* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-run: ## a server with a throw-away Postgres and the chat sample, on http://localhost:4000
-	go run ./server dev
+# Not with go run: ended by a signal, it leaves behind what it runs.
+run: build ## a server with a throw-away Postgres and the chat sample, on http://localhost:4000
+	@bin/rowcast dev
 
 test: ## the whole suite, race detector on, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
 	go run ./server/pgtest/with go test -race -timeout 7m -p 2 ./...
