@@ -28,8 +28,9 @@ const (
 // running is a server in this process on a database of its own.
 type running struct {
 	*instance
-	t  testing.TB
-	db *pgtest.DB
+	t    testing.TB
+	db   *pgtest.DB
+	stop func() // as SIGTERM does; the test's end does it otherwise
 }
 
 // start runs a server as the contract's ordinary role and waits until it is ready.
@@ -61,7 +62,7 @@ func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.S
 			t.Errorf("server: %v", err)
 		}
 	})
-	r := &running{in, t, db}
+	r := &running{in, t, db, cancel}
 	r.await("the server to be ready", func() bool {
 		ready, _ := r.health.Answer(ctx)
 		return ready

@@ -36,7 +36,7 @@ func (l Listener) Listen(ctx context.Context) error {
 		return fmt.Errorf("read LISTEN_DATABASE_URL: %w", err)
 	}
 	config := parsed.ConnConfig
-	limit(config)
+	limit(config, "rowcast listener")
 	inner := pgxlisten.Listener{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, config.ConnectTimeout)

@@ -21,7 +21,7 @@ func Pool(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error
 	if err != nil {
 		return nil, fmt.Errorf("read DATABASE_URL: %w", err)
 	}
-	limit(config.ConnConfig)
+	limit(config.ConnConfig, "rowcast")
 	config.MaxConns = maxConns
 	config.MaxConnIdleTime = 5 * time.Minute
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -31,13 +31,13 @@ func Pool(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error
 	return pool, nil
 }
 
-// limit sets what the URL leaves open.
-func limit(config *pgx.ConnConfig) {
+// limit sets what the URL leaves open. The name is how a DBA finds the connection in pg_stat_activity.
+func limit(config *pgx.ConnConfig, name string) {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > connectTimeout {
 		config.ConnectTimeout = connectTimeout
 	}
 	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "rowcast"
+		config.RuntimeParams["application_name"] = name
 	}
 }
 
