@@ -101,9 +101,11 @@ begin
 
   select string_agg(quote_literal(a), ', ' order by place) into arguments
     from unnest(coalesce(subject::text, '') || parts) with ordinality as p (a, place);
-  -- Compared as text or as stored bytes (*<>), which every type has: json, for one, has no equality, and the user's
-  -- UPDATE would fail on it.
-  select coalesce(string_agg(format('old.%1$I::text is distinct from new.%1$I::text', c), ' or '), 'old.* *<> new.*') into changed
+  -- Compared as stored bytes (*<>), which every type has: json, for one, has no equality, and the user's UPDATE would
+  -- fail on it; and text is not all there is to a float.
+  select case when count(*) = 0 then 'old.* *<> new.*'
+              else format('row(%s)::record *<> row(%s)::record', string_agg(format('old.%I', c), ', '), string_agg(format('new.%I', c), ', ')) end
+    into changed
     from (select distinct c from unnest(used || columns) as c where c is not null and columns is not null) as listed;
 
   -- Names that sort last: the changes that earlier AFTER triggers make are in by then.
