@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"net"
+	"os"
 	"strings"
 	"testing"
+
+	"rowcast/sql"
 )
 
 func TestDevBindsLoopbackOnly(t *testing.T) {
@@ -40,6 +44,25 @@ func TestDevAddressInUse(t *testing.T) {
 		got := runProgram(t, env, "dev")
 		if got.code != exitFinding || got.out != "" || !strings.Contains(got.errout, "address already in use: stop what runs there, or choose others") {
 			t.Errorf("%q: %+v", env, got)
+		}
+	}
+}
+
+// TestReadmeShowsWhatDevPrints, so that a newcomer can compare.
+func TestReadmeShowsWhatDevPrints(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page bytes.Buffer
+	if err := (devPage{secret: "s", url: "http://localhost:4000", program: "bin/rowcast", people: []person{{bobID, "bob"}}}).print(&page); err != nil {
+		t.Fatal(err)
+	}
+	listen := "bin/rowcast listen http://localhost:4000 --topic room:1 --private --token "
+	for _, shown := range []string{sql.ChatTry, listen} {
+		if !strings.Contains(string(readme), shown) || !strings.Contains(page.String(), shown) {
+			t.Errorf("not in both README.md and what dev prints: %s", shown)
 		}
 	}
 }
