@@ -75,6 +75,12 @@ end $$;
 -- +goose StatementEnd
 comment on function realtime._split(text) is 'Splits a topic template such as room:{room_id} into literal, column, literal, column, …, literal.';
 
+-- A table with its partitions: row triggers reach these by themselves, a TRUNCATE of one is seen by its own trigger alone.
+create function realtime._truncatable(source regclass) returns setof regclass
+  language sql stable set search_path = ''
+  as $$ select source union select relid from pg_partition_tree(source) join pg_class on oid = relid where relkind in ('r', 'p') $$;
+comment on function realtime._truncatable(regclass) is 'The tables that watch() has to look after for TRUNCATE: this one and its partitions of today.';
+
 -- +goose StatementBegin
 create function realtime.watch(source regclass, subject name default null, topic text default null, columns name[] default null)
   returns void language plpgsql set lock_timeout = '2s' as $$
@@ -82,16 +88,27 @@ create function realtime.watch(source regclass, subject name default null, topic
 declare
   parts     text[] := case when topic is not null then realtime._split(topic) else '{}' end;
   used      name[] := subject || array(select part::name from unnest(parts) with ordinality as p (part, place) where place % 2 = 0);
+  owned     boolean := pg_has_role((select relowner from pg_class where oid = source), 'usage');
   kind      "char" := (select relkind from pg_class where oid = source);
   missing   name;
   arguments text;
   changed   text;
+  part      regclass;
 begin
+  if source is null then
+    raise exception 'watch(): no table given' using errcode = '22004';
+  end if;
   if kind not in ('r', 'p') then
     raise exception 'watch(): % is not a table; watch the tables it reads from', source using errcode = '42809';
   end if;
-  if source = 'realtime.messages'::regclass or source in (select inhrelid from pg_inherits where inhparent = 'realtime.messages'::regclass) then
-    raise exception 'watch(): % holds messages, not rights', source using errcode = '42809';
+  if (select relnamespace from pg_class where oid = source) = 'realtime'::regnamespace then
+    raise exception 'watch(): % belongs to realtime itself and holds no rights', source using errcode = '42809';
+  end if;
+  if exists (select from pg_trigger where tgrelid = source and tgname = 'zz_realtime_rights' and tgparentid <> 0) then
+    raise exception 'watch(): % is a partition of a watched table', source using errcode = '42809';
+  end if;
+  if not owned and exists (select from pg_trigger where tgrelid = source and tgname = 'zz_realtime_rights' and tgenabled = 'A') then
+    raise exception 'watch(): % is watched by its owner already', source using errcode = '42501';
   end if;
   select c into missing from unnest(used || columns) as c
    where c is not null and not exists (select from pg_attribute where attrelid = source and attname = c and attnum > 0 and not attisdropped);
@@ -111,11 +128,17 @@ begin
   -- Names that sort last: the changes that earlier AFTER triggers make are in by then.
   execute format('create or replace trigger zz_realtime_rights after insert or delete on %s for each row execute function realtime._rights_changed(%s)', source, arguments);
   execute format('create or replace trigger zz_realtime_rights_update after update on %s for each row when (%s) execute function realtime._rights_changed(%s)', source, changed, arguments);
-  execute format('create or replace trigger zz_realtime_rights_truncate after truncate on %s for each statement execute function realtime._rights_changed()', source);
   -- Also when rows come by logical replication; only the owner may say so.
-  if pg_has_role((select relowner from pg_class where oid = source), 'usage') then
-    execute format('alter table %s enable always trigger zz_realtime_rights, enable always trigger zz_realtime_rights_update, enable always trigger zz_realtime_rights_truncate', source);
+  if owned then
+    execute format('alter table %s enable always trigger zz_realtime_rights, enable always trigger zz_realtime_rights_update', source);
   end if;
+  for part in select realtime._truncatable(source) loop
+    continue when not has_table_privilege(part, 'trigger');
+    execute format('create or replace trigger zz_realtime_rights_truncate after truncate on %s for each statement execute function realtime._rights_changed()', part);
+    if pg_has_role((select relowner from pg_class where oid = part), 'usage') then
+      execute format('alter table %s enable always trigger zz_realtime_rights_truncate', part);
+    end if;
+  end loop;
   perform realtime._mark(null, null);  -- what changed before now was not seen
 end $$;
 -- +goose StatementEnd
@@ -125,10 +148,16 @@ comment on function realtime.watch(regclass, name, text, name[]) is
 -- +goose StatementBegin
 create function realtime.unwatch(source regclass) returns void
   language plpgsql set lock_timeout = '2s' as $$
+declare part regclass;
 begin
+  if source is null then
+    raise exception 'unwatch(): no table given' using errcode = '22004';
+  end if;
   execute format('drop trigger if exists zz_realtime_rights on %s', source);
   execute format('drop trigger if exists zz_realtime_rights_update on %s', source);
-  execute format('drop trigger if exists zz_realtime_rights_truncate on %s', source);
+  for part in select realtime._truncatable(source) loop
+    execute format('drop trigger if exists zz_realtime_rights_truncate on %s', part);
+  end loop;
 end $$;
 -- +goose StatementEnd
 comment on function realtime.unwatch(regclass) is 'Ends watch(): changes of this table are no longer noticed. For the table''s owner.';
@@ -145,6 +174,7 @@ revoke execute on function realtime._fill(text[], jsonb), realtime.invalidate(te
 drop function realtime.invalidate(text, text);
 drop function realtime.unwatch(regclass);
 drop function realtime.watch(regclass, name, text, name[]);
+drop function realtime._truncatable(regclass);
 drop function realtime._split(text);
 -- The triggers on users' tables go with it.
 drop function realtime._rights_changed() cascade;
