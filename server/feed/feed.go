@@ -38,11 +38,12 @@ type Message struct {
 	Binary  []byte
 }
 
-// Sink is told everything, by one goroutine, in order.
+// Sink is told everything in order, one thing at a time.
 type Sink interface {
 	Mark(Mark)
 	Message(Message)
-	// Deaf tells that the database may be saying things that are not heard. The feed starts deaf.
+	// Deaf tells that the database may be saying things that are not heard. The feed starts deaf. This alone may
+	// come out of turn: while a message cannot be read, what follows waits, but not this.
 	Deaf()
 	// Hearing ends Deaf. What was said meanwhile is not known.
 	Hearing()
@@ -68,6 +69,8 @@ const maxInbox = 1 << 20
 type Feed struct {
 	options Options
 	seen    seen // what has been delivered; the run loop's own
+
+	turning sync.Mutex // held while the sink is told Deaf or Hearing, so that the last word is the true one
 
 	mu       sync.Mutex // guards all below
 	inbox    []hint
@@ -194,6 +197,8 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 
 // deaf tells the sink, once; fences on their way will never be reached.
 func (f *Feed) deaf() {
+	f.turning.Lock()
+	defer f.turning.Unlock()
 	f.mu.Lock()
 	was := f.hearing
 	f.hearing = false
@@ -212,6 +217,8 @@ func (f *Feed) deaf() {
 
 // prove ends deafness: a heartbeat of this very connection was heard.
 func (f *Feed) prove(h hint) {
+	f.turning.Lock()
+	defer f.turning.Unlock()
 	f.mu.Lock()
 	if h.epoch != f.epoch {
 		f.mu.Unlock()

@@ -166,6 +166,7 @@ func (f *Feed) watch(ctx context.Context, giveUp func()) {
 		default:
 			continue
 		}
+		f.deaf() // at once: the feed's own goroutine may be stuck behind what it cannot read
 		giveUp()
 		return
 	}

@@ -1,0 +1,264 @@
+package feed_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"rowcast/server/feed"
+	"rowcast/server/metrics"
+	"rowcast/server/pgtest"
+	"rowcast/server/postgres"
+	"rowcast/sql"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// recorder is a sink that writes down what it is told.
+type recorder struct {
+	mu   sync.Mutex // guards said
+	said []string
+	more chan struct{}
+}
+
+func (r *recorder) say(format string, args ...any) {
+	r.mu.Lock()
+	r.said = append(r.said, fmt.Sprintf(format, args...))
+	r.mu.Unlock()
+	select {
+	case r.more <- struct{}{}:
+	default:
+	}
+}
+
+func (r *recorder) Mark(m feed.Mark) { r.say("mark %s %s", m.Subject, m.Topic) }
+func (r *recorder) Message(m feed.Message) {
+	r.say("message %s %s %v %s%s", m.Topic, m.Event, m.Private, m.Payload, m.Binary)
+}
+func (r *recorder) Deaf()    { r.say("deaf") }
+func (r *recorder) Hearing() { r.say("hearing") }
+
+// await waits until the last thing said is this, and gives all that was said since the last await.
+func (r *recorder) await(t *testing.T, last string) []string {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		r.mu.Lock()
+		if i := slices.Index(r.said, last); i >= 0 {
+			said := r.said[:i+1]
+			r.said = slices.Clone(r.said[i+1:])
+			r.mu.Unlock()
+			return said
+		}
+		r.mu.Unlock()
+		select {
+		case <-r.more:
+		case <-deadline:
+			t.Fatalf("%q was not said, but %q", last, r.said)
+		}
+	}
+}
+
+type bundle struct {
+	*feed.Feed
+	*recorder
+	db *pgtest.DB
+	m  *metrics.Metrics
+}
+
+func start(t *testing.T) *bundle {
+	t.Helper()
+	db := pgtest.New(t)
+	pool, err := postgres.Pool(t.Context(), db.URL, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{recorder: &recorder{more: make(chan struct{}, 1)}, db: db, m: metrics.New()}
+	b.Feed = feed.New(feed.Options{
+		Pool: pool, ListenURL: db.URL, Sink: b.recorder, MaxPayload: 1000, Heartbeat: 100 * time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: b.m,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		pool.Close()
+	})
+	b.await(t, "hearing")
+	return b
+}
+
+func (b *bundle) exec(t *testing.T, statements string) {
+	t.Helper()
+	if _, err := b.db.Admin.Exec(t.Context(), statements); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOrderIsThatOfCommitsAndStatements(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	ctx := t.Context()
+	first, err := b.db.Admin.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(tx pgx.Tx, n int) {
+		t.Helper()
+		if _, err := tx.Exec(ctx, `select realtime.send(to_jsonb($1::int), 'e', 't'), realtime.invalidate('s' || $1)`, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(first, 1)
+	second, err := b.db.Admin.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(second, 2)
+	savepoint, err := second.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(savepoint, 3)
+	if err := savepoint.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+	say(second, 4)
+	if err := second.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	say(first, 5)
+	if err := first.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(t, `begin; select realtime.send('6', 'e', 't'); rollback; select realtime.send('7', 'end', 't', false)`)
+	var want []string
+	for _, n := range []int{2, 4, 1, 5} {
+		want = append(want, fmt.Sprintf("message t e true %d", n), fmt.Sprintf("mark s%d ", n))
+	}
+	want = append(want, "message t end false 7")
+	if got := b.await(t, "message t end false 7"); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestManyMessagesInOneTransaction(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	const n = 1000
+	b.exec(t, fmt.Sprintf(`select realtime.send(to_jsonb(i), 'e', 't') from generate_series(1, %d) as i`, n))
+	got := b.await(t, fmt.Sprintf("message t e true %d", n))
+	if len(got) != n {
+		t.Fatalf("%d messages, want %d", len(got), n)
+	}
+	for i, said := range got {
+		if want := fmt.Sprintf("message t e true %d", i+1); said != want {
+			t.Fatalf("%d: %q, want %q", i, said, want)
+		}
+	}
+}
+
+func TestWhatCannotBeDeliveredIsCounted(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	b.exec(t, `
+		select realtime.send(to_jsonb(repeat('x', 2000)), 'large', 't');
+		insert into realtime.messages (topic, extension, event, private) values ('t', 'broadcast', 'empty', true);
+		insert into realtime.messages (topic, extension, payload) values ('t', 'broadcast', '{}');
+		select realtime.send('{}', 'deleted', 't'); `+`delete from realtime.messages where event = 'deleted';
+		select realtime.send_binary('\x6869', 'end', 't')`)
+	if got := b.await(t, "message t end true hi"); len(got) != 1 {
+		t.Errorf("said %q", got)
+	}
+	families, _ := b.m.Registry.Gather()
+	reasons := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() == "realtime_messages_dropped_total" || f.GetName() == "realtime_feed_ignored_total" {
+			for _, m := range f.GetMetric() {
+				reasons[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	if reasons["too_large"] != 1 || reasons["incomplete"] != 2 {
+		t.Errorf("dropped: %v", reasons)
+	}
+}
+
+// Whoever has reached a fence has been told all that was committed before it was sent.
+func TestFenceComesAfterAllThatWasCommitted(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	for i := range 100 {
+		b.exec(t, fmt.Sprintf(`select realtime.send('%d', 'e', 't'), realtime.invalidate('s%d')`, i, i))
+		fence := b.NewFence()
+		if _, err := b.db.Admin.Exec(t.Context(), sql.Heartbeat, fence.Payload()); err != nil {
+			t.Fatal(err)
+		}
+		reached := make(chan bool, 1)
+		fence.Then(func(ok bool) { b.say("fence %d %v", i, ok); reached <- ok })
+		if !<-reached {
+			t.Fatal("the fence was lost")
+		}
+		want := []string{fmt.Sprintf("message t e true %d", i), fmt.Sprintf("mark s%d ", i), fmt.Sprintf("fence %d true", i)}
+		if got := b.await(t, want[2]); !slices.Equal(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestInterruptionsAreSaid(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	for range 3 {
+		fence := b.NewFence() // never sent: it must not wait for ever
+		lost := make(chan bool, 1)
+		fence.Then(func(ok bool) { lost <- !ok })
+		b.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'rowcast listener'`)
+		if said := b.await(t, "hearing"); !slices.Equal(said, []string{"deaf", "hearing"}) {
+			t.Fatalf("said %q", said)
+		}
+		if !<-lost {
+			t.Error("the fence was reached")
+		}
+		heard := make(chan struct{})
+		b.WhenHearing(func() { close(heard) })
+		<-heard
+		b.exec(t, `select realtime.send('1', 'after', 't')`)
+		b.await(t, "message t after true 1")
+	}
+}
+
+// A frozen listener looks like a quiet one. Only the heartbeats tell.
+func TestSilenceIsNoticed(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	// The heartbeats of a database that takes nothing from rowcast any more are not heard either.
+	b.exec(t, `alter table realtime._journal rename to hidden`) // messages cannot be read: the feed stands still behind them
+	if _, err := b.db.Admin.Exec(t.Context(), `select pg_notify('realtime', 'm 99999999999 1')`); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(t, `select pg_notify('realtime', 'r {}')`)
+	b.await(t, "deaf")
+	b.exec(t, `alter table realtime.hidden rename to _journal`)
+	b.await(t, "hearing")
+}
+
+func FuzzNotifications(f *testing.F) {
+	for _, seed := range []string{"m 1 2", "m 1", `r {"x":"1","s":"a","t":"b"}`, "r {}", "r null", "h " + strings.Repeat("a", 26), "", " "} {
+		f.Add(seed)
+	}
+	b := feed.New(feed.Options{Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)})
+	f.Fuzz(func(_ *testing.T, payload string) { b.HearForTest(payload) })
+}
