@@ -25,6 +25,21 @@ export default {
     member.isUndisturbed()
   },
 
+  'a token given to setAuth before subscribe is the one that joins': async (t) => {
+    const room = t.topic()
+    const [user, listener] = [t.user(), t.user()]
+    await Promise.all([t.admit(room, user), t.admit(room, listener)])
+    const client = t.client(t.user({ role: 'anon' }).token) // whose key alone has no right here
+    const other = await t.join(listener, room, { private: true })
+    await client.realtime.setAuth(user.token)
+    const member = await t.join(client, room, { private: true, ack: true })
+    assert.equal(await member.send('hello'), 'ok')
+    await other.hears('hello')
+    member.isUndisturbed()
+    await t.sql(t.expel(room, user))
+    await member.isCut(`You no longer have permission to read from this Channel topic: ${room}`)
+  },
+
   'another user takes over with their own rights': async (t) => {
     const room = t.topic()
     const [speaker, muted, listener] = [t.user(), t.user(), t.user()]
