@@ -260,3 +260,31 @@ func TestDrain(t *testing.T) {
 		t.Errorf("closed with %d (%v), want 1012", code, c.err)
 	}
 }
+
+// While the database is not heard, private channels pause: every push and join is answered all the same.
+func TestDeafServerAnswers(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members (user_id, room) values ('u1', 'a')`)
+	c := r.dial(token(t, "u1", "authenticated", nil))
+	joinRef, _, _ := c.join("a", private())
+	open, _, _ := c.join("open", map[string]any{"broadcast": map[string]any{"ack": true}})
+	send := func(name, joinRef string) (string, json.RawMessage) {
+		return c.reply(c.push(joinRef, "realtime:"+name, "broadcast", map[string]any{"type": "broadcast", "event": "e", "payload": map[string]any{}}))
+	}
+	r.hub.Deaf()
+	// The worker has come to it when a join is refused for it.
+	if _, status, reason := c.join("b", private()); status != "error" || !strings.HasPrefix(reason, "Deaf: ") {
+		t.Errorf("private join: %s %s", status, reason)
+	}
+	if status, response := send("open", open); status != "ok" {
+		t.Errorf("public send: %s", response)
+	}
+	if status, response := send("a", joinRef); status != "error" || !strings.Contains(string(response), "Deaf") {
+		t.Errorf("private send: %s %s", status, response)
+	}
+	r.hub.Hearing()
+	if status, response := send("a", joinRef); status != "ok" {
+		t.Errorf("private send after hearing: %s", response)
+	}
+}

@@ -45,9 +45,9 @@ const (
 	maxBatch = 50
 	// workers is how many batches of each kind are decided at a time: policies take CPU, and two fill a small machine.
 	workers = 2
-	// patience is how long a request that meets database trouble is tried again: less than the ten seconds after which
-	// a client gives a join up.
-	patience = 5 * time.Second
+	// patience is how long a request that meets database trouble is tried again. With the last try's own limits it stays
+	// below the ten seconds after which a client gives a join up.
+	patience = 4 * time.Second
 	// retryDelay spares a database that has just refused us.
 	retryDelay = 200 * time.Millisecond
 )

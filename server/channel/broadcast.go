@@ -18,6 +18,9 @@ type waitingPush struct {
 // maxWaitingPushes bounds what waits for a decision, beside its bytes.
 const maxWaitingPushes = 1000
 
+// waitingTime is how long a broadcast waits for a decision: half of what the official client waits for its answer.
+const waitingTime = 5 * time.Second
+
 // complainEvery paces the system messages about refused sends that nobody asked an answer for.
 const complainEvery = time.Second
 
@@ -35,24 +38,49 @@ func (c *Channel) broadcast(m protocol.Message) {
 	}
 	p := waitingPush{frame, m.Ref}
 	c.mu.Lock()
-	if !c.held && len(c.waiting) == 0 {
-		// The hub may make us wait, and calls us under this lock: decide first, publish after.
-		rights, ended := c.rights, c.ended
+	if c.ended {
 		c.mu.Unlock()
-		if !ended {
-			c.publish(p, rights, s.Hub.Publish)
-		}
+		s.unmatched(m)
+		return
+	}
+	if !c.held && len(c.waiting) == 0 {
+		rights := c.rights
+		c.mu.Unlock() // the hub may make us wait, and calls us under this lock
+		c.publish(p, rights, s.Hub.Publish)
 		return
 	}
 	limit := s.Limits.WaitingBytes
 	full := len(c.waiting) >= maxWaitingPushes || limit > 0 && c.waitingBytes+frame.Size() > limit
 	if !full {
+		if len(c.waiting) == 0 {
+			c.overdue = time.AfterFunc(waitingTime, c.giveUpWaiting)
+		}
 		c.waiting = append(c.waiting, p)
 		c.waitingBytes += frame.Size()
 	}
 	c.mu.Unlock()
 	if full {
 		c.refuse(m.Ref, protocol.SendRateLimitReached)
+	}
+}
+
+// takeWaiting empties the queue of sends; called under c.mu.
+func (c *Channel) takeWaiting() []waitingPush {
+	waiting := c.waiting
+	c.waiting, c.waitingBytes = nil, 0
+	if c.overdue != nil {
+		c.overdue.Stop()
+	}
+	return waiting
+}
+
+// giveUpWaiting refuses what has waited too long: a decision comes in milliseconds, or the database is away.
+func (c *Channel) giveUpWaiting() {
+	c.mu.Lock()
+	waiting := c.takeWaiting()
+	c.mu.Unlock()
+	for _, p := range waiting {
+		c.refuse(p.ref, protocol.Deaf)
 	}
 }
 

@@ -33,6 +33,7 @@ type Channel struct {
 	refreshed    bool // the doubt comes from a new token
 	waiting      []waitingPush
 	waitingBytes int
+	overdue      *time.Timer // of the first that waits
 	ended        bool
 	admitted     bool
 	cancelReady  func() // takes back the wish to be told that the feed hears

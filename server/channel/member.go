@@ -69,9 +69,7 @@ func (c *Channel) Decided(r hub.Rights) {
 	c.mu.Lock()
 	defer c.mu.Unlock() // until all is published: what comes now must not overtake what waited
 	c.rights, c.held, c.refreshed = r, false, false
-	waiting := c.waiting
-	c.waiting, c.waitingBytes = nil, 0
-	for _, p := range waiting {
+	for _, p := range c.takeWaiting() {
 		c.publish(p, r, c.session.Hub.TryPublish)
 	}
 }
@@ -96,7 +94,8 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	c.mu.Lock()
 	refreshed, joining, subject := c.refreshed, !c.admitted, c.claims.Subject
 	c.mu.Unlock()
-	if !c.finish() {
+	waiting, first := c.finish()
+	if !first {
 		return
 	}
 	s.forget(c)
@@ -116,6 +115,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 		c.answer(code, text)
 		return
 	}
+	c.refuseAll(waiting, code)
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
 	c.system("system", protocol.StatusError, text)
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, event, nil))
@@ -141,9 +141,20 @@ func (c *Channel) system(extension, status, message string) {
 	c.session.sender.Send(protocol.Push(c.session.version, c.joinRef, "", c.topic, protocol.EventSystem, payload))
 }
 
+// refuseAll answers sends whose decision ended the channel.
+func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
+	for _, p := range waiting {
+		if code == protocol.Unauthorized || code == protocol.NoLongerAuthorized {
+			c.refuse(p.ref, protocol.SendDenied, c.name)
+		} else {
+			c.refuse(p.ref, protocol.UnableToConnectToProject)
+		}
+	}
+}
+
 // end takes the channel out at the client's wish, or because its socket is gone.
 func (c *Channel) end() {
-	if c.finish() {
+	if _, first := c.finish(); first {
 		c.session.forget(c)
 		if c.sub != nil {
 			c.session.Hub.Leave(c.sub)
@@ -151,20 +162,20 @@ func (c *Channel) end() {
 	}
 }
 
-// finish stops everything that could still happen to the channel; false if that was done before.
-func (c *Channel) finish() bool {
+// finish stops everything that could still happen to the channel, and gives the sends that were not answered; first is
+// false if that was done before.
+func (c *Channel) finish() (waiting []waitingPush, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
-		return false
+		return nil, false
 	}
 	c.ended = true
-	c.waiting, c.waitingBytes = nil, 0
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	if c.cancelReady != nil {
 		c.cancelReady()
 	}
-	return true
+	return c.takeWaiting(), true
 }

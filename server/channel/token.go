@@ -78,7 +78,8 @@ func (c *Channel) expired(token string) {
 
 // close ends the channel because of its token.
 func (c *Channel) close(code protocol.Code, text string) {
-	if !c.finish() {
+	waiting, first := c.finish()
+	if !first {
 		return
 	}
 	s := c.session
@@ -92,6 +93,7 @@ func (c *Channel) close(code protocol.Code, text string) {
 		c.answer(code, text)
 		return
 	}
+	c.refuseAll(waiting, protocol.Unauthorized)
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
 	c.system("system", protocol.StatusError, text)
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, protocol.EventClose, nil))

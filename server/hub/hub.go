@@ -121,13 +121,13 @@ type Hub struct {
 	done chan struct{}
 }
 
-// New starts a hub.
+// New starts a hub. It is deaf until it is told Hearing.
 func New(o Options) *Hub {
 	if o.MaxLogBytes == 0 {
 		o.MaxLogBytes = 64 << 20
 	}
 	h := &Hub{log: newLog(o.MaxLogBytes), done: make(chan struct{})}
-	w := &worker{options: o, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
+	w := &worker{options: o, deaf: true, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
 	w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.append(e, 0) }) }
 	go func() {
 		defer close(h.done)
