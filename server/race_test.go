@@ -27,7 +27,8 @@ import (
 const (
 	raceUsers   = 4
 	raceRooms   = 2
-	raceWriters = 8
+	raceWriters = 8 // transactions at a time
+	raceActors  = 4 // clients that join, send and refresh meanwhile
 	raceRounds  = 200
 	steadyUser  = "steady" // never revoked: must receive everything, once and in order
 )
@@ -54,7 +55,9 @@ func TestRaceOfRevocations(t *testing.T) {
 	}
 	r := newRace(t, func(s feed.Sink) feed.Sink { return s })
 	violations, messages := r.run(rounds)
-	t.Logf("%d rounds of %d writers, %d messages judged", rounds, raceWriters, messages)
+	t.Logf("%d rounds of %d writers: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld in doubt",
+		rounds, raceWriters, messages, counter(t, r.running, "realtime_deliveries_total"),
+		counter(t, r.running, "realtime_marked_subscriptions_total"), counter(t, r.running, "realtime_withheld_total"))
 	for _, v := range violations {
 		t.Error(v)
 	}
@@ -104,16 +107,13 @@ func (r *race) run(rounds int) (violations []string, messages int) {
 	}
 	for range rounds {
 		var group sync.WaitGroup
-		for w := range raceWriters {
-			seed := r.rng.Uint64()
-			group.Go(func() {
-				rng := rand.New(rand.NewPCG(seed, uint64(w)))
-				if w%2 == 0 {
-					r.write(rng)
-				} else {
-					r.act(rng, users[rng.IntN(raceUsers)])
-				}
-			})
+		for range raceWriters {
+			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 1))
+			group.Go(func() { r.write(rng) })
+		}
+		for range raceActors {
+			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 2))
+			group.Go(func() { r.act(rng, users[rng.IntN(raceUsers)]) })
 		}
 		group.Wait()
 	}
