@@ -119,19 +119,32 @@ declare
   part   regclass;
 begin
   created := 0; dropped := 0;
+  if not pg_try_advisory_xact_lock(hashtextextended('rowcast.maintain', 0)) then
+    return next;  -- another server is at it
+    return;
+  end if;
+  -- First what may take long: the locks of what follows are held until the transaction ends.
+  delete from realtime._journal j where j.inserted_at < cutoff;
   for i in -1 .. 3 loop
     if realtime._create_partition(today + i) then created := created + 1; end if;
   end loop;
+  delete from realtime.messages_default where inserted_at < cutoff and inserted_at >= '0001-01-02';
+  -- DROP locks messages as a whole. Every decision waits as long as we do, so a transaction that is in the way is not
+  -- waited for; in an hour we are back.
+  perform set_config('lock_timeout', '100ms', true);
   for part in
     select inhrelid from pg_inherits join pg_class on pg_class.oid = inhrelid
      where inhparent = 'realtime.messages'::regclass and relname ~ '^messages_\d{4}_\d{2}_\d{2}$'
        and to_date(right(relname, 10), 'YYYY_MM_DD') + 1 <= cutoff
   loop
-    execute format('drop table %s', part);
-    dropped := dropped + 1;
+    begin
+      execute format('drop table %s', part);
+      dropped := dropped + 1;
+    exception when lock_not_available then
+      raise warning 'realtime.messages is in use: % is to be dropped later', part;
+      exit;
+    end;
   end loop;
-  delete from realtime.messages_default where inserted_at < cutoff and inserted_at >= '0001-01-02';
-  delete from realtime._journal j where j.inserted_at < cutoff;
   return next;
 end $$;
 -- +goose StatementEnd
