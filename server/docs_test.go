@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rowcast/server/metrics"
+	"rowcast/server/protocol"
+)
+
+// What the documentation lists is what the code holds; -update writes it.
+func TestListsInTheDocumentation(t *testing.T) {
+	t.Parallel()
+	pages := map[string]string{
+		"../docs/codes.md":   codesPage(t),
+		"../docs/metrics.md": metricsPage(),
+	}
+	for path, want := range pages {
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%s is not what the code says; go test -run Documentation ./server -update writes it", path)
+		}
+	}
+}
+
+func codesPage(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("# What clients are told\n\nA code is the same for the client, in the log and in the metrics. Texts with `%` are filled in.\n\n" +
+		"| code | text | where |\n|---|---|---|\n")
+	for _, e := range protocol.Codes() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", e.Code, strings.ReplaceAll(strings.Join(e.Texts, "<br>"), "|", `\|`), places(e))
+	}
+	b.WriteString("\n## Why a socket ends\n\nThe label of `realtime_sockets_closed_total`.\n\n| reason | |\n|---|---|\n")
+	b.WriteString(constants(t, "socket/reasons.go", "Reason"))
+	b.WriteString("\n## Why a channel ends\n\nThe `reason` of the log line `channel ended`.\n\n| reason | |\n|---|---|\n")
+	b.WriteString(constants(t, "hub/hub.go", "End"))
+	return b.String()
+}
+
+func places(e protocol.Entry) string {
+	var where []string
+	for place, name := range map[protocol.Place]string{
+		protocol.InJoinReply: "join reply", protocol.InPushReply: "push reply", protocol.InSystem: "system message",
+	} {
+		if e.Where&place != 0 {
+			where = append(where, name)
+		}
+	}
+	slices.Sort(where)
+	if e.Where&protocol.InClose != 0 {
+		where = append(where, fmt.Sprintf("close %d", e.Close))
+	}
+	return strings.Join(where, ", ")
+}
+
+// constants lists the constants of a type with the comments behind them.
+func constants(t *testing.T, path, typeName string) string {
+	t.Helper()
+	file, err := parser.ParseFile(gotoken.NewFileSet(), path, nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); !ok || name.Name != typeName {
+			return true
+		}
+		value := strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`)
+		fmt.Fprintf(&b, "| `%s` | %s |\n", value, strings.TrimSpace(spec.Comment.Text()))
+		return true
+	})
+	return b.String()
+}
+
+func metricsPage() string {
+	var b strings.Builder
+	b.WriteString("# Metrics\n\n`GET /metrics` on `ADMIN_ADDR`, in Prometheus' text form, beside those of the Go runtime and the process.\n\n" +
+		"| name | labels | |\n|---|---|---|\n")
+	var lines []string
+	descriptions := make(chan *prometheus.Desc, 1000)
+	metrics.New().Registry.Describe(descriptions)
+	close(descriptions)
+	for d := range descriptions {
+		text := d.String() // the only way to a description's parts
+		name, help := between(text, `fqName: "`, `"`), between(text, `help: "`, `"`)
+		labels := strings.Trim(between(text, "variableLabels: {", "}"), " ")
+		if strings.HasPrefix(name, "realtime_") {
+			lines = append(lines, fmt.Sprintf("| `%s` | %s | %s |\n", name, labels, help))
+		}
+	}
+	slices.Sort(lines)
+	return b.String() + strings.Join(lines, "")
+}
+
+func between(text, after, before string) string {
+	_, text, _ = strings.Cut(text, after)
+	text, _, _ = strings.Cut(text, before)
+	return text
+}
