@@ -110,7 +110,8 @@ begin
         -- The same error out of a policy's function, by another INSERT or by hand, says nothing about this row: the
         -- INSERT above must be the innermost thing that failed.
         send := sqlstate = '23514' and source_schema = 'realtime' and source_constraint = 'messages_probe'
-                and source_context ~ '^[^\n]*insert into realtime\.messages \(id, topic, extension\)[^\n]*\n[^\n]*\m_decide\(';
+                and split_part(source_context, E'\n', 1) like '%insert into realtime.messages (id, topic, extension)%'
+                and split_part(source_context, E'\n', 2) like '%\_decide(%';
         if not send and sqlstate <> '42501' then code := coalesce(code, sqlstate); end if;
         if not send then reason := concat_ws('; ', reason, 'send: ' || sqlerrm); end if;
     end;
