@@ -43,6 +43,8 @@ create function realtime._decide(topics text[], extensions text[], roles text[],
 #variable_conflict use_variable
 declare
   probe   uuid := gen_random_uuid();
+  timer   interval := current_setting('statement_timeout')::interval;
+  late    timestamptz := case when timer > interval '0' then statement_timestamp() + timer else 'infinity' end;
   seen    boolean;
   refusal text;
   vetted  text;               -- the role that refusal is about
@@ -52,6 +54,7 @@ begin
   -- Taken before the first probe: what this snapshot does not see, the answers may not have seen either.
   snapshot := pg_current_snapshot()::text;
   for i in 1 .. cardinality(topics) loop
+    exit when i > 1 and clock_timestamp() > late;  -- see query_canceled below: a policy's function has swallowed it
     request := i; receive := false; send := false; code := null; reason := null;
 
     if i = 1 or vetted is distinct from roles[i] then
@@ -95,6 +98,9 @@ begin
 
     -- May send: an INSERT that passes the policies and then dies on our own CHECK. Nothing is written, no xid is taken.
     begin
+      if clock_timestamp() > late then
+        raise query_canceled using message = 'the policies have used up statement_timeout';
+      end if;
       perform set_config('realtime.probe', probe || ' ' || extensions[i] || ' ' || topics[i], true);
       perform realtime._become(topics[i], roles[i], claims[i], headers[i]);
       insert into realtime.messages (id, topic, extension) values (probe, topics[i], extensions[i]);
@@ -120,7 +126,7 @@ begin
 end $$;
 -- +goose StatementEnd
 comment on function realtime._decide(text[], text[], text[], text[], text[], text[]) is
-  'Asks the policies on realtime.messages, as the roles in question, one request per array position. code null: answered; an SQLSTATE: refused because of it; receive and send null with 57014: timed out, and the requests after it were not asked. snapshot is what all answers have seen at least.';
+  'Asks the policies on realtime.messages, as the roles in question, one request per array position. code null: answered; an SQLSTATE: refused because of it; receive and send null with 57014: timed out. Requests at the end without a row were not asked. snapshot is what all answers have seen at least.';
 
 -- +goose StatementBegin
 create function realtime.can(action text, topic text, extension text default 'broadcast', claims jsonb default null, role text default null)
