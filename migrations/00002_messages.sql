@@ -69,6 +69,7 @@ create table realtime._journal (
   inserted_at timestamp not null,
   primary key (xid, seq)
 );
+create index on realtime._journal using brin (inserted_at);  -- for dropping what is old
 alter table realtime._journal enable row level security;
 comment on table realtime._journal is 'One row for each message to deliver: its transaction and its place in it. Written by a trigger, read by the server, kept as long as the message.';
 

@@ -93,7 +93,11 @@ begin
         return;
       when assert_failure or others then
         receive := coalesce(seen, false);
-        if seen is null then code := sqlstate; reason := 'receive: ' || sqlerrm; end if;
+        if seen is null then
+          code := sqlstate; reason := 'receive: ' || sqlerrm;
+        elsif not seen then
+          reason := 'receive: no policy lets this role see the topic';
+        end if;
     end;
 
     -- May send: an INSERT that passes the policies and then dies on our own CHECK. Nothing is written, no xid is taken.

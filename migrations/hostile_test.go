@@ -144,9 +144,9 @@ func TestTriggersOnMessages(t *testing.T) {
 		{name: "sets the time", body: "new.inserted_at := now(); return new;", topic: "good:b", want: "no yes", code: "0A000", why: "receive: moving row to another partition"},
 		{name: "adds an event", body: "new.event := 'e'; new.private := true; return new;", topic: "good:b", want: "yes yes"},
 		// What is asked for is judged, not what the trigger makes of it.
-		{name: "changes a forbidden topic to an allowed one", body: "new.topic := 'good:a'; return new;", want: "no no", code: "RB001", why: "send: a trigger or a policy changes the probe"},
+		{name: "changes a forbidden topic to an allowed one", body: "new.topic := 'good:a'; return new;", want: "no no", code: "RB001", why: "receive: no policy lets this role see the topic; send: a trigger or a policy changes the probe"},
 		{name: "changes an allowed topic to a forbidden one", body: "new.topic := 'bad'; return new;", topic: "good:b", want: "yes no", why: "send: new row violates"},
-		{name: "changes a forbidden extension to an allowed one", body: "new.extension := 'broadcast'; return new;", topic: "only broadcast", want: "no no", code: "RB001", why: "send: a trigger or a policy changes the probe"},
+		{name: "changes a forbidden extension to an allowed one", body: "new.extension := 'broadcast'; return new;", topic: "only broadcast", want: "no no", code: "RB001", why: "receive: no policy lets this role see the topic; send: a trigger or a policy changes the probe"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
