@@ -11,7 +11,7 @@ create table realtime._settings (
   value text[] not null
 );
 comment on table realtime._settings is 'Settings of the server that started last, for the functions that must decide as it does. Written by the server.';
-insert into realtime._settings values ('bypass_roles', '{service_role}');
+insert into realtime._settings values ('bypass_roles', '{service_role}'), ('max_payload_bytes', '{3000000}');
 
 comment on table realtime.schema_version is 'Which migrations were applied.';
 

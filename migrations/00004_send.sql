@@ -2,6 +2,12 @@
 -- Both run with the caller's rights: whoever calls needs INSERT on realtime.messages and a policy that lets him. A
 -- failure is an error in the caller's transaction; what is not delivered was never committed.
 
+-- Callers may not read the settings themselves.
+create function realtime._max_payload_bytes() returns bigint
+  language sql stable security definer set search_path = ''
+  as $$ select value[1]::bigint from realtime._settings where name = 'max_payload_bytes' $$;
+comment on function realtime._max_payload_bytes() is 'The server''s MAX_PAYLOAD_BYTES; null: no limit.';
+
 -- +goose StatementBegin
 create function realtime._send(payload jsonb, binary_payload bytea, event text, topic text, private boolean) returns void
   language plpgsql as $$
@@ -9,6 +15,7 @@ create function realtime._send(payload jsonb, binary_payload bytea, event text, 
 declare
   message_id uuid := gen_random_uuid();
   outer_topic text := current_setting('realtime.topic', true);
+  most        bigint;
 begin
   if payload is null and binary_payload is null then
     raise exception 'send(): payload must not be null' using errcode = '22004';
@@ -21,6 +28,13 @@ begin
   end if;
   if jsonb_typeof(payload) = 'object' and not payload ? 'id' then
     payload := payload || jsonb_build_object('id', message_id);
+  end if;
+  if pg_column_size(payload) > 1000 or octet_length(binary_payload) > 1000 then  -- the limit is never so small
+    most := realtime._max_payload_bytes();
+    if octet_length(payload::text) > most or octet_length(binary_payload) > most then
+      raise exception 'send(): payload has % bytes, the server delivers at most %', coalesce(octet_length(payload::text), octet_length(binary_payload)), most
+        using errcode = '22001';
+    end if;
   end if;
   perform set_config('realtime.topic', topic, true);
   insert into realtime.messages (id, payload, binary_payload, event, topic, private, extension)
@@ -44,3 +58,4 @@ comment on function realtime.send_binary(bytea, text, text, boolean) is
 drop function realtime.send_binary(bytea, text, text, boolean);
 drop function realtime.send(jsonb, text, text, boolean);
 drop function realtime._send(jsonb, bytea, text, text, boolean);
+drop function realtime._max_payload_bytes();

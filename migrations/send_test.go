@@ -96,6 +96,8 @@ func TestSend(t *testing.T) {
 		{`send('{}', 'ev', null)`, "22004", "event and topic must not be empty"},
 		{`send_binary('x', repeat('é', 128), 'room')`, "22001", "event has 256 bytes"},
 		{`send('{}', 'ev', repeat('x', 247))`, "22001", "topic has 247 bytes"},
+		{`send(jsonb_build_object('x', repeat('y', 3000000)), 'ev', 'room')`, "22001", "the server delivers at most 3000000"},
+		{`send_binary(repeat('y', 3000001)::bytea, 'ev', 'room')`, "22001", "payload has 3000001 bytes"},
 	} {
 		leavesNothing(t, db, conn, func() { refused(t, conn, test.state, test.words, "select realtime."+test.call) })
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"rowcast/server/postgres"
@@ -13,9 +14,9 @@ import (
 func runMigrate(ctx context.Context, args []string, std stdio) error {
 	flags := newFlags("migrate up|down|status|sql [--with-auth]",
 		`up      applies the migrations that the database does not have yet
-down    undoes the newest
+down    undoes the newest; the triggers that watch() put on tables go with the migration that brought it
 status  lists them
-sql     prints them, for a DBA who applies them by hand`, settingsNamed("DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT"))
+sql     prints them, for a DBA who applies them by hand`, settingsNamed("DATABASE_URL", "LOG_FORMAT"))
 	withAuth := flags.Bool("with-auth", false, "with up: also apply sql/auth.sql (auth.uid() and the like), unless there is a schema auth")
 	c, words, err := flags.parse(args, std.env)
 	if err != nil {
@@ -24,6 +25,7 @@ sql     prints them, for a DBA who applies them by hand`, settingsNamed("DATABAS
 	if len(words) != 1 {
 		return usagef("say what to do: up, down, status or sql")
 	}
+	c.LogLevel = max(c.LogLevel, slog.LevelWarn) // what was done is printed
 	m := postgres.Migrator{URL: c.DatabaseURL, Logger: newLogger(c, std.err)}
 	if words[0] == "sql" {
 		return m.SQL(std.out, 0)

@@ -2,6 +2,9 @@ package main
 
 import "context"
 
+// shortSecret is the size of an HS256 key: RFC 7518 wants no shorter one.
+const shortSecret = 32
+
 func runServe(ctx context.Context, args []string, std stdio) error {
 	c, err := newFlags("serve [flags]", "Runs the server.", settings).parseOnly(args, std.env)
 	if err == nil {
@@ -11,7 +14,10 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 		return err
 	}
 	logger := newLogger(c, std.err)
-	logger.Debug("configuration", "config", c)
+	logger.Info("configuration", "config", c)
+	if len(c.JWTSecret) < shortSecret {
+		logger.Warn("JWT_SECRET is short enough to be guessed", "bytes", len(c.JWTSecret), "want", shortSecret)
+	}
 	in, err := newInstance(ctx, c, logger)
 	if err != nil {
 		return err

@@ -31,6 +31,9 @@ var SchemaVersion string
 //go:embed decide.sql
 var Decide string
 
+//go:embed grants.sql
+var Grants string
+
 //go:embed heartbeat.sql
 var Heartbeat string
 

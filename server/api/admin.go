@@ -27,7 +27,7 @@ func Admin(h *Health, m *metrics.Metrics) http.Handler {
 func Public(h *Health, socket http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", h.Live)
-	mux.HandleFunc("GET /readyz", h.Ready)
+	mux.HandleFunc("GET /readyz", h.ReadyPublic)
 	mux.Handle("/realtime/v1/websocket", socket)
 	mux.Handle("/socket/websocket", socket)
 	return mux

@@ -38,9 +38,23 @@ func (h *Health) Live(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// Ready answers 200 if every check is good, else 503; the body says which is not.
+// Ready answers 200 if every check is good, else 503; the body says what each found.
 func (h *Health) Ready(w http.ResponseWriter, r *http.Request) {
 	ready, body := h.Answer(r.Context())
+	respond(w, ready, body)
+}
+
+// ReadyPublic is Ready without the findings: they name hosts and users, and anyone may ask.
+func (h *Health) ReadyPublic(w http.ResponseWriter, r *http.Request) {
+	ready, _ := h.Answer(r.Context())
+	if ready {
+		respond(w, ready, []byte("{\"ready\":true}\n"))
+	} else {
+		respond(w, ready, []byte("{\"ready\":false}\n"))
+	}
+}
+
+func respond(w http.ResponseWriter, ready bool, body []byte) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)

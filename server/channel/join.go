@@ -36,7 +36,8 @@ type Channel struct {
 	overdue      *time.Timer // of the first that waits
 	ended        bool
 	admitted     bool
-	cancelReady  func() // takes back the wish to be told that the feed hears
+	leaving      *protocol.Message // a phx_leave that came before the join was answered
+	cancelReady  func()            // takes back the wish to be told that the feed hears
 
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
 }
@@ -48,9 +49,8 @@ func (s *Session) join(m protocol.Message) {
 		joinRef = m.Ref
 	}
 	c := &Channel{session: s, topic: m.Topic, name: protocol.SubTopic(m.Topic), joinRef: joinRef, ref: m.Ref, held: true}
-	old := s.takePlace(c)
-	if old != nil {
-		old.end()
+	if old := s.takePlace(c); old != nil {
+		old.supersede()
 		c.replaced = old.joinRef
 	}
 	if code, text := c.prepare(m.Payload); code != "" {
@@ -70,6 +70,22 @@ func (s *Session) takePlace(c *Channel) (old *Channel) {
 	old = s.channels[c.topic]
 	s.channels[c.topic] = c
 	return old
+}
+
+// supersede ends a channel whose place another join takes. A join that was not answered yet is.
+func (c *Channel) supersede() {
+	if _, first := c.finish(); !first {
+		return
+	}
+	if c.sub != nil {
+		c.session.Hub.Leave(c.sub)
+	}
+	c.mu.Lock()
+	answered := c.admitted
+	c.mu.Unlock()
+	if !answered {
+		c.answer(protocol.JoinSuperseded, protocol.JoinSuperseded.Text())
+	}
 }
 
 // prepare checks everything that needs no database; a code means that the join is refused.

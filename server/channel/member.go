@@ -29,13 +29,26 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 
 // Admitted answers the join.
 func (c *Channel) Admitted(r hub.Rights) {
-	c.answer("", "")
 	c.mu.Lock()
+	if c.ended { // superseded, and answered so
+		c.mu.Unlock()
+		return
+	}
 	c.admitted = true
+	leaving := c.leaving
 	c.mu.Unlock()
+	c.answer("", "")
 	c.Decided(r)
+	if leaving != nil {
+		c.end()
+		c.session.left(c, *leaving)
+		return
+	}
 	c.announce()
 }
+
+// Paused tells the client that private delivery stands still.
+func (c *Channel) Paused() { c.system("system", protocol.StatusError, protocol.Deaf.Reason()) }
 
 // announce says what follows a successful join.
 func (c *Channel) announce() {
@@ -92,7 +105,7 @@ func (c *Channel) Deliver(f *protocol.Frame) {
 func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	s := c.session
 	c.mu.Lock()
-	refreshed, joining, subject := c.refreshed, !c.admitted, c.claims.Subject
+	refreshed, joining, subject, leaving := c.refreshed, !c.admitted, c.claims.Subject, c.leaving
 	c.mu.Unlock()
 	waiting, first := c.finish()
 	if !first {
@@ -113,6 +126,9 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	}
 	if joining {
 		c.answer(code, text)
+		if leaving != nil {
+			s.left(c, *leaving)
+		}
 		return
 	}
 	c.refuseAll(waiting, code)

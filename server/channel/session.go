@@ -91,7 +91,10 @@ func allows(l *rate.Limiter) bool { return l == nil || l.Allow() }
 func (s *Session) Frame(binary bool, data []byte) {
 	m, err := protocol.Decode(s.version, binary, data)
 	if err != nil {
-		// As Supabase Realtime does: the socket survives, and there is nobody to answer.
+		// As with Supabase Realtime the socket survives. Who can be answered is.
+		if m.Topic != "" && m.Ref != "" {
+			s.sender.Send(protocol.Reply(s.version, m.JoinRef, m.Ref, m.Topic, protocol.StatusError, protocol.MalformedFrame.Response(err.Error())))
+		}
 		label := "malformed"
 		if named, ok := err.(protocol.DecodeError); ok {
 			label = named.Label()
@@ -146,7 +149,19 @@ func (s *Session) leave(c *Channel, m protocol.Message) {
 		s.sender.Send(protocol.Reply(s.version, m.JoinRef, m.Ref, m.Topic, protocol.StatusOK, nil))
 		return
 	}
+	c.mu.Lock()
+	if !c.admitted && !c.ended { // the join is answered first
+		c.leaving = &m
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
 	c.end()
+	s.left(c, m)
+}
+
+// left answers phx_leave and closes the channel.
+func (s *Session) left(c *Channel, m protocol.Message) {
 	s.sender.Send(protocol.Reply(s.version, c.joinRef, m.Ref, c.topic, protocol.StatusOK, nil))
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, protocol.EventClose, nil))
 }

@@ -78,6 +78,7 @@ type Feed struct {
 	fences   map[string]*fence // on their way, by nonce
 	epoch    uint64            // counts connections made and lost: a proof holds within one
 	hearing  bool
+	trouble  string    // the last, since the feed last heard
 	proven   time.Time // when the feed was last proven to hear, or began to try
 	waiting  map[int]func()
 	nextWait int
@@ -225,7 +226,7 @@ func (f *Feed) prove(h hint) {
 		return
 	}
 	was := f.hearing
-	f.hearing, f.proven = true, time.Now()
+	f.hearing, f.proven, f.trouble = true, time.Now(), ""
 	var waiting []func()
 	if !was {
 		for _, then := range f.waiting {

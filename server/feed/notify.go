@@ -128,7 +128,13 @@ func (f *Feed) hear(payload string) {
 }
 
 func (f *Feed) lost(err error) {
-	f.options.Logger.Warn("the database is not heard", "err", err)
+	f.mu.Lock()
+	again := f.trouble == err.Error()
+	f.trouble = err.Error()
+	f.mu.Unlock()
+	if !again { // the same trouble once, not at every attempt
+		f.options.Logger.Warn("the database is not heard", "err", err)
+	}
 	f.interrupted()
 }
 

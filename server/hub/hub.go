@@ -68,6 +68,8 @@ type Member interface {
 	Admitted(Rights)
 	// Held tells that the rights are in doubt: what the member sends has to wait for Decided.
 	Held()
+	// Paused tells that the rights are in doubt because the database is not heard, and not only for a moment.
+	Paused()
 	// Decided ends Held.
 	Decided(Rights)
 	// Withheld tells that frames were not given because the right was lost and regained around them.

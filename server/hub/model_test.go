@@ -86,6 +86,7 @@ func (m *model) Ask(sub *Subscription, round uint64, first bool) {
 	m.questions = append(m.questions, &question{sub: sub, round: round, first: first, asked: -1})
 }
 func (m *model) Admitted(Rights)    {}
+func (m *model) Paused()            {}
 func (m *model) Held()              {}
 func (m *model) Decided(Rights)     {}
 func (m *model) Withheld(n int)     { m.withheld += n }

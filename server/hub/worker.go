@@ -12,6 +12,7 @@ type worker struct {
 	rooms    map[Room]map[*Subscription]struct{}
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	deaf     bool
+	silences uint64                     // how often it became deaf
 	later    func(time.Duration, entry) // appends to the log after a while; nil: nothing is paced
 }
 
@@ -207,6 +208,30 @@ func (deaf) apply(w *worker) {
 				w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
 			} else {
 				w.mark(s, Mark{gap: true}, time.Now())
+			}
+		}
+	}
+	w.silences++
+	if w.later != nil {
+		w.later(pauseNotice, paused{w.silences})
+	}
+}
+
+// pauseNotice is how long the server is deaf before members are told: a connection lost and made again is nothing to
+// tell.
+const pauseNotice = 2 * time.Second
+
+// paused tells members of a silence that lasts.
+type paused struct{ silence uint64 }
+
+func (e paused) apply(w *worker) {
+	if !w.deaf || w.silences != e.silence {
+		return
+	}
+	for room, members := range w.rooms {
+		if room.Private {
+			for s := range members {
+				s.member.Paused()
 			}
 		}
 	}

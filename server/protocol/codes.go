@@ -3,7 +3,6 @@ package protocol
 import (
 	"fmt"
 	"slices"
-	"unicode/utf8"
 )
 
 // Code names a refusal, a failure or a close, the same for the client, the log and the metrics.
@@ -15,7 +14,6 @@ const (
 	TopicTooLong               Code = "TopicTooLong"
 	InvalidJoinPayload         Code = "InvalidJoinPayload"
 	PrivateOnly                Code = "PrivateOnly"
-	ConnectionRateLimitReached Code = "ConnectionRateLimitReached"
 	ClientJoinRateLimitReached Code = "ClientJoinRateLimitReached"
 	ChannelRateLimitReached    Code = "ChannelRateLimitReached"
 	InvalidJWTToken            Code = "InvalidJWTToken"
@@ -25,42 +23,32 @@ const (
 	RoleNotAllowed             Code = "RoleNotAllowed"
 	Unauthorized               Code = "Unauthorized"
 	UnableToReplayMessages     Code = "UnableToReplayMessages"
+	JoinSuperseded             Code = "JoinSuperseded"
 	NotSupported               Code = "NotSupported"
 )
 
 // What the database cannot do at the moment.
 const (
-	IncreaseConnectionPool    Code = "IncreaseConnectionPool"
-	DatabaseLackOfConnections Code = "DatabaseLackOfConnections"
-	UnableToConnectToProject  Code = "UnableToConnectToProject"
-	QueryCanceled             Code = "QueryCanceled"
-	Deaf                      Code = "Deaf"
+	UnableToConnectToProject Code = "UnableToConnectToProject"
+	Deaf                     Code = "Deaf"
 )
 
 // What stops a message.
 const (
-	UnmatchedTopic           Code = "UnmatchedTopic"
-	MalformedFrame           Code = "MalformedFrame"
-	PayloadTooLarge          Code = "PayloadTooLarge"
-	InvalidBroadcast         Code = "InvalidBroadcast"
-	InvalidPresence          Code = "InvalidPresence"
-	SendDenied               Code = "SendDenied"
-	SendRateLimitReached     Code = "SendRateLimitReached"
-	PresenceRateLimitReached Code = "PresenceRateLimitReached"
-	MessagesWithheld         Code = "MessagesWithheld"
+	UnmatchedTopic       Code = "UnmatchedTopic"
+	MalformedFrame       Code = "MalformedFrame"
+	PayloadTooLarge      Code = "PayloadTooLarge"
+	InvalidBroadcast     Code = "InvalidBroadcast"
+	SendDenied           Code = "SendDenied"
+	SendRateLimitReached Code = "SendRateLimitReached"
+	MessagesWithheld     Code = "MessagesWithheld"
 )
 
 // What ends a channel or a socket.
 const (
-	NoLongerAuthorized    Code = "NoLongerAuthorized"
-	ReplicationTimeout    Code = "ReplicationTimeout"
-	UnknownErrorOnChannel Code = "UnknownErrorOnChannel"
-	RealtimeRestarting    Code = "RealtimeRestarting"
-	ServerDisconnect      Code = "ServerDisconnect"
-	Disconnected          Code = "Disconnected"
-	SlowReader            Code = "SlowReader"
-	FrameTooLarge         Code = "FrameTooLarge"
-	IdleTimeout           Code = "IdleTimeout"
+	NoLongerAuthorized Code = "NoLongerAuthorized"
+	RealtimeRestarting Code = "RealtimeRestarting"
+	ServerDisconnect   Code = "ServerDisconnect"
 )
 
 // Sentences beyond the first of their code, for Code.Because, and those of system messages that are no refusals. Those
@@ -99,15 +87,8 @@ type Entry struct {
 	Bare  bool // clients know the sentence alone, without "<Code>: "
 }
 
-// WebSocket close codes (RFC 6455, section 7.4.1, and the IANA registry).
-const (
-	closeNormal   = 1000
-	closeGoing    = 1001
-	closePolicy   = 1008
-	closeTooBig   = 1009
-	closeRestart  = 1012
-	closeTryLater = 1013
-)
+// closeRestart is the WebSocket close code of a server that restarts (the IANA registry).
+const closeRestart = 1012
 
 // table holds every code once. Sentences that upstream also sends are upstream's to the letter: programs match them.
 var table = []Entry{
@@ -115,8 +96,7 @@ var table = []Entry{
 	{Code: TopicTooLong, Where: InJoinReply, Texts: []string{"A topic may be at most %d bytes long"}},
 	{Code: InvalidJoinPayload, Where: InJoinReply, Texts: []string{"%s"}}, // the JoinError
 	{Code: PrivateOnly, Where: InJoinReply, Texts: []string{"This project only allows private channels"}},
-	{Code: ConnectionRateLimitReached, Where: InJoinReply, Texts: []string{"Too many connected users"}},
-	{Code: ClientJoinRateLimitReached, Where: InJoinReply | InClose, Close: closeGoing,
+	{Code: ClientJoinRateLimitReached, Where: InJoinReply,
 		Texts: []string{"Too many joins per second"}},
 	{Code: ChannelRateLimitReached, Where: InJoinReply, Texts: []string{"Too many channels"}},
 	{Code: InvalidJWTToken, Where: InJoinReply | InSystem,
@@ -130,16 +110,11 @@ var table = []Entry{
 		Texts: []string{"You do not have permissions to read from this Channel topic: %s"}},
 	{Code: UnableToReplayMessages, Where: InJoinReply,
 		Texts: []string{"Replay is not allowed for public channels", TextReplayParams, TextReplayFailed}},
+	{Code: JoinSuperseded, Where: InJoinReply, Texts: []string{"Another join of this topic took the place of this one"}},
 	{Code: NotSupported, Where: InJoinReply | InPushReply | InSystem, Texts: []string{"This server does not support %s"}},
 
-	{Code: IncreaseConnectionPool, Where: InJoinReply | InPushReply | InSystem,
-		Texts: []string{"Please increase your connection pool size"}},
-	{Code: DatabaseLackOfConnections, Where: InJoinReply | InPushReply | InSystem,
-		Texts: []string{"Database can't accept more connections, Realtime won't connect"}},
 	{Code: UnableToConnectToProject, Where: InJoinReply | InPushReply | InSystem,
 		Texts: []string{"Realtime was unable to connect to the project database"}},
-	{Code: QueryCanceled, Where: InJoinReply | InPushReply | InSystem,
-		Texts: []string{"Query was cancelled, please try again"}},
 	{Code: Deaf, Where: InJoinReply | InPushReply | InSystem,
 		Texts: []string{"Realtime cannot prove that it hears the database, private channels pause until it does"}},
 
@@ -148,30 +123,17 @@ var table = []Entry{
 	{Code: PayloadTooLarge, Where: InPushReply, Bare: true, Texts: []string{"payload_size_exceeded"}},
 	{Code: InvalidBroadcast, Where: InPushReply | InSystem,
 		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, "An event may be at most %d bytes long"}},
-	{Code: InvalidPresence, Where: InPushReply, Bare: true,
-		Texts: []string{"Presence track payload must be a map", TextTrackSizeExceeded}},
 	{Code: SendDenied, Where: InPushReply | InSystem,
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}},
 	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second"}},
-	{Code: PresenceRateLimitReached, Where: InPushReply | InSystem,
-		Texts: []string{"Too many presence messages per second"}},
 	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s"}},
 
 	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
 		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},
-	{Code: ReplicationTimeout, Where: InSystem, Bare: true,
-		Texts: []string{"Replication connection was not established in time"}},
-	{Code: UnknownErrorOnChannel, Where: InJoinReply | InPushReply | InSystem,
-		Texts: []string{"Realtime met an error of its own, see its log"}},
 	{Code: RealtimeRestarting, Where: InJoinReply | InClose, Close: closeRestart,
 		Texts: []string{"Realtime is restarting, please standby"}},
 	{Code: ServerDisconnect, Where: InSystem | InClose, Close: closeRestart, Bare: true,
 		Texts: []string{"Server requested disconnect"}},
-	{Code: Disconnected, Where: InSystem | InClose, Close: closePolicy, Texts: []string{"Your sessions were ended: %s"}},
-	{Code: SlowReader, Where: InClose, Close: closeTryLater,
-		Texts: []string{"More than %d bytes were waiting to be read"}},
-	{Code: FrameTooLarge, Where: InClose, Close: closeTooBig, Texts: []string{"A frame may be at most %d bytes long"}},
-	{Code: IdleTimeout, Where: InClose, Close: closeNormal, Texts: []string{"Nothing was received for %s"}},
 }
 
 var byCode = func() map[Code]Entry {
@@ -191,9 +153,6 @@ func Codes() []Entry {
 	return entries
 }
 
-// Close is the WebSocket close code that goes with c, 0 if c closes nothing.
-func (c Code) Close() int { return byCode[c].Close }
-
 // Text is the usual sentence of c, without the code. The args are what its verbs stand for.
 func (c Code) Text(args ...any) string {
 	e, ok := byCode[c]
@@ -212,22 +171,6 @@ func (c Code) Because(text string) string {
 		return text
 	}
 	return string(c) + ": " + text
-}
-
-// maxCloseReason is what fits in a control frame (125 bytes) beside the close code.
-const maxCloseReason = 123
-
-// CloseReason is Reason, cut to what a close frame can hold.
-func (c Code) CloseReason(args ...any) string {
-	reason := c.Reason(args...)
-	if len(reason) <= maxCloseReason {
-		return reason
-	}
-	end := maxCloseReason
-	for end > 0 && !utf8.RuneStart(reason[end]) {
-		end--
-	}
-	return reason[:end]
 }
 
 // Response is the response of a reply with status error: {"reason": …} and no other key, as realtime-js joins all of

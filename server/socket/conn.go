@@ -62,13 +62,17 @@ func (c *Conn) Send(frame []byte) bool {
 		return false
 	}
 	if !c.queue.push(frame, c.server.opt.MaxQueueBytes) {
-		c.cutLocked(SlowReader)
-		c.mu.Unlock()
+		// What waits is given up for a close frame that says why, should the client read on in time.
+		c.queue.drop()
+		c.closeLocked(closeTryLater, SlowReader)
 		return false
 	}
 	c.wakeAndUnlock()
 	return true
 }
+
+// closeTryLater is the close code of a reader that was too slow (RFC 6455's registry: try again later).
+const closeTryLater = 1013
 
 // sendControl queues a control frame of the WebSocket library. After a close frame, ours or the answer to the client's,
 // nothing may follow (RFC 6455, 5.5.1): later ones are swallowed, so that the library goes on reading for the client's.
@@ -94,6 +98,11 @@ func (c *Conn) Close(code int, reason Reason) {
 		c.mu.Unlock()
 		return
 	}
+	c.closeLocked(code, reason)
+}
+
+// closeLocked queues the close frame behind what waits, and unlocks.
+func (c *Conn) closeLocked(code int, reason Reason) {
 	c.reason = reason
 	c.queue.pushControl([]byte{closeFrame, 2, byte(code >> 8), byte(code)})
 	c.shutLocked()

@@ -70,9 +70,9 @@ func TestEchoOverTLS(t *testing.T) {
 	}
 	c = upgrade(t, conn)
 	s = <-r.sessions
-	s.conn.Kill(Disconnected)
+	s.conn.Kill(InternalError)
 	c.expectEnd(t)
-	s.expectClosed(t, Disconnected)
+	s.expectClosed(t, InternalError)
 }
 
 // A client need not wait for the answer to its handshake: the HTTP server has then read its first frames.
@@ -166,7 +166,7 @@ func TestClose(t *testing.T) {
 			t.Fatal("refused before Close")
 		}
 	}
-	s.conn.Close(1001, RateLimited)
+	s.conn.Close(1001, SlowReader)
 	s.conn.Close(codeNormal, Idle)
 	if s.conn.Send(text("late")) {
 		t.Fatal("accepted after Close")
@@ -177,7 +177,7 @@ func TestClose(t *testing.T) {
 		c.expect(t, opText, "queued")
 	}
 	c.expectClose(t, 1001)
-	s.expectClosed(t, RateLimited)
+	s.expectClosed(t, SlowReader)
 	if len(s.got) != 0 {
 		t.Fatalf("the handler got %q after Close", <-s.got)
 	}
@@ -221,11 +221,11 @@ func TestKill(t *testing.T) {
 	r := newRig(t, Options{})
 	c := dial(t, r.listen(t))
 	s := <-r.sessions
-	s.conn.Kill(Disconnected)
+	s.conn.Kill(InternalError)
 	s.conn.Kill(Idle)
 	s.conn.Close(codeRestart, Restarting)
 	c.expectEnd(t)
-	s.expectClosed(t, Disconnected)
+	s.expectClosed(t, InternalError)
 }
 
 // A handler that panics loses its socket and nothing else.

@@ -69,7 +69,7 @@ func TestNothingIsLeftOfClosedSockets(t *testing.T) {
 	endings := []func(*client, *session){
 		func(c *client, s *session) { c.expectCloseAfter(t, s, codeRestart, Restarting) },
 		func(c *client, s *session) { c.mustWrite(t, opClose, "\x03\xe8"); c.expectClose(t, codeNormal) },
-		func(c *client, s *session) { s.conn.Kill(Disconnected); c.expectEnd(t) },
+		func(c *client, s *session) { s.conn.Kill(InternalError); c.expectEnd(t) },
 		func(c *client, s *session) {},
 	}
 	round := func(n int) {

@@ -12,8 +12,6 @@ const (
 	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message
 	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
 	Restarting    Reason = "restarting"     // the server is going down; come back elsewhere
-	RateLimited   Reason = "rate_limited"   // a rate that ends the socket, such as joins per second, was exceeded
-	Disconnected  Reason = "disconnected"   // the database asked for this user's sessions to end
 	InternalError Reason = "internal_error" // the handler panicked
 )
 

@@ -284,12 +284,12 @@ func TestKillWhileTheHandlerWorks(t *testing.T) {
 		c, s := r.pipe(t)
 		c.mustWrite(t, opText, "work")
 		begin := time.Now()
-		s.conn.Kill(Disconnected)
+		s.conn.Kill(InternalError)
 		c.expectEnd(t)
 		if d := time.Since(begin); d != 0 {
 			t.Fatalf("dropped after %v", d)
 		}
-		s.expectClosed(t, Disconnected)
+		s.expectClosed(t, InternalError)
 		if d := time.Since(begin); d != 20*time.Second {
 			t.Fatalf("Closed came after %v, before Frame had returned", d)
 		}
@@ -309,7 +309,7 @@ func TestCloseBeforeTheHandlerExists(t *testing.T) {
 					t.Error("a handler before the opener returned")
 				}
 				c.Send(text("welcome"))
-				c.Close(1001, RateLimited)
+				c.Close(1001, SlowReader)
 				return &session{conn: c, got: make(chan string, 1), closed: closed}
 			}, nil
 		}})
@@ -317,7 +317,7 @@ func TestCloseBeforeTheHandlerExists(t *testing.T) {
 		c, _ := r.pipe(t)
 		c.expect(t, opText, "welcome")
 		c.expectClose(t, 1001)
-		if got := <-closed; got != RateLimited {
+		if got := <-closed; got != SlowReader {
 			t.Fatal(got)
 		}
 		if conn.Handler() == nil {
