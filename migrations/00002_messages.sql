@@ -67,6 +67,8 @@ create table realtime._journal (
   seq         bigint    not null generated always as identity,
   message_id  uuid      not null,
   inserted_at timestamp not null,
+  -- known to nobody before COMMIT: a notification sent ahead of ours would overtake the marks before it
+  token       uuid      not null default gen_random_uuid(),
   primary key (xid, seq)
 );
 create index on realtime._journal using brin (inserted_at);  -- for dropping what is old
@@ -80,7 +82,7 @@ declare entry realtime._journal;
 begin
   insert into realtime._journal (xid, message_id, inserted_at)
     values (pg_current_xact_id(), new.id, new.inserted_at) returning * into entry;
-  perform pg_notify('realtime', 'm ' || entry.xid || ' ' || entry.seq);
+  perform pg_notify('realtime', 'm ' || entry.xid || ' ' || entry.seq || ' ' || entry.token);
   return null;
 end $$;
 -- +goose StatementEnd

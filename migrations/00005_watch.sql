@@ -3,9 +3,9 @@
 -- NOTIFY, so it carries nothing but whom to ask about.
 
 -- +goose StatementBegin
-create function realtime._mark(subject text, topic text) returns void
+create function realtime._mark(subject text, topic text, lenient boolean default false) returns void
   language plpgsql set search_path = '' as $$
-declare aim text := json_strip_nulls(json_build_object('x', pg_current_xact_id()::text, 's', subject, 't', topic));
+declare aim text := json_strip_nulls(json_build_object('x', pg_current_xact_id()::text, 's', subject, 't', topic, 'l', nullif(lenient, false)));
 begin
   if octet_length(aim) > 4000 then  -- NOTIFY takes 7999 bytes, and aborts the writer beyond that
     aim := json_build_object('x', pg_current_xact_id()::text);
@@ -13,7 +13,7 @@ begin
   perform pg_notify('realtime', 'r ' || aim);
 end $$;
 -- +goose StatementEnd
-comment on function realtime._mark(text, text) is 'Tells the server, at COMMIT, to decide again; null means every subject, every topic.';
+comment on function realtime._mark(text, text, boolean) is 'Tells the server, at COMMIT, to decide again; null means every subject, every topic. lenient: changes of this kind are so common that no message around them is withheld.';
 
 -- Parts alternate: literal, column, literal, column, … A column that is null or gone makes the topic unknown.
 create function realtime._fill(parts text[], source jsonb) returns text
@@ -46,7 +46,7 @@ begin
     exception when others then     -- a row too large for jsonb: whom it concerns is not known, so it concerns everyone
       source := '{}';
     end;
-    perform realtime._mark(source ->> subject_column, realtime._fill(topic_parts, source));
+    perform realtime._mark(source ->> subject_column, realtime._fill(topic_parts, source), subject_column is null);
   end loop;
   return null;
 end $$;
@@ -179,4 +179,4 @@ drop function realtime._split(text);
 -- The triggers on users' tables go with it.
 drop function realtime._rights_changed() cascade;
 drop function realtime._fill(text[], jsonb);
-drop function realtime._mark(text, text);
+drop function realtime._mark(text, text, boolean);

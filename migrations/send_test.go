@@ -17,20 +17,20 @@ import (
 // delivered reads what notifications announce, as the server does: topic, event, private flag and content.
 func delivered(t *testing.T, db *pgtest.DB, work func()) []string {
 	t.Helper()
-	var xids []string
+	var xids, tokens []string
 	var seqs []int64
 	for _, payload := range heard(t, db, work) {
-		var xid string
+		var xid, token string
 		var seq int64
-		if n, err := fmt.Sscanf(payload, "m %s %d", &xid, &seq); n != 2 || err != nil {
+		if n, err := fmt.Sscanf(payload, "m %s %d %s", &xid, &seq, &token); n != 3 || err != nil {
 			t.Fatalf("%q announces no message: %v", payload, err)
 		}
-		xids, seqs = append(xids, xid), append(seqs, seq)
+		xids, seqs, tokens = append(xids, xid), append(seqs, seq), append(tokens, token)
 	}
 	if len(xids) == 0 {
 		return nil
 	}
-	rows, err := server(t, db).Query(within(t), sql.Messages, xids, seqs, 1_000_000)
+	rows, err := server(t, db).Query(within(t), sql.Messages, xids, seqs, tokens, 1_000_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,9 @@ func TestOnlyBroadcastsAreDelivered(t *testing.T) {
 	// Too large for a client, and entries that do not exist.
 	exec(t, conn, "truncate realtime.messages, realtime._journal restart identity", "select realtime.send(to_jsonb(repeat('x', 1000)), 'e', 't')", "select realtime.send_binary(repeat('x', 1000)::bytea, 'e', 't')")
 	xids := values[string](t, conn, "select xid::text from realtime._journal order by seq")
-	rows, err := conn.Query(within(t), sql.Messages, []string{xids[0], xids[0], xids[1], "1"}, []int64{1, 77, 2, 1}, 999)
+	tokens := values[string](t, conn, "select token::text from realtime._journal order by seq")
+	rows, err := conn.Query(within(t), sql.Messages, []string{xids[0], xids[0], xids[1], "1", xids[0]}, []int64{1, 77, 2, 1, 1},
+		[]string{tokens[0], tokens[0], tokens[1], tokens[0], tokens[1]}, 999)
 	if err != nil {
 		t.Fatal(err)
 	}

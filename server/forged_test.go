@@ -33,7 +33,7 @@ func TestForgedNotifications(t *testing.T) {
 	r.exec(`select realtime.send('{"n": 1}', 'once', 'a')`)
 	u1.wait("the message", broadcastOf("a", "once"))
 	var journal string
-	if err := r.db.Admin.QueryRow(context.Background(), `select xid || ' ' || seq from realtime._journal`).Scan(&journal); err != nil {
+	if err := r.db.Admin.QueryRow(context.Background(), `select xid || ' ' || seq || ' ' || token from realtime._journal`).Scan(&journal); err != nil {
 		t.Fatal(err)
 	}
 	xid, _, _ := strings.Cut(journal, " ")
@@ -43,14 +43,16 @@ func TestForgedNotifications(t *testing.T) {
 	}
 	decided := counter(t, r, "realtime_decisions_total")
 	const storm = 500
+	const uuid = "01234567-89ab-cdef-0123-456789abcdef"
 	for i := range storm {
-		forge("m " + journal)                                  // delivered before
-		forge(fmt.Sprintf("m %d %d", 1<<40+i, i))              // never was
-		forge(fmt.Sprintf("m %s %d", xid, 1000+i))             // a transaction that was, a place that was not
-		forge(fmt.Sprintf(`r {"s":"u1","t":"a","x":"%d"}`, i)) // a mark
-		forge(`r {"s":"u1"`)                                   // half a one
-		forge("h " + fmt.Sprintf("%026d", i))                  // a heartbeat
-		forge(strings.Repeat("x", 7000))                       // noise
+		forge("m " + strings.TrimSuffix(journal, journal[len(journal)-36:]) + uuid) // another's guess of a message
+		forge("m " + journal)                                                       // delivered before
+		forge(fmt.Sprintf("m %d %d %s", 1<<40+i, i, uuid))                          // never was
+		forge(fmt.Sprintf("m %s %d %s", xid, 1000+i, uuid))                         // a transaction that was, a place that was not
+		forge(fmt.Sprintf(`r {"s":"u1","t":"a","x":"%d"}`, i))                      // a mark
+		forge(`r {"s":"u1"`)                                                        // half a one
+		forge("h " + fmt.Sprintf("%026d", i))                                       // a heartbeat
+		forge(strings.Repeat("x", 7000))                                            // noise
 		forge(`m 0 -1`)
 	}
 	r.exec(`select realtime.send('{"n": 2}', 'end', 'a'), realtime.send('{"n": 2}', 'end', 'b')`)

@@ -25,6 +25,7 @@ type Mark struct {
 	XID     snapshot.XID
 	Subject string
 	Topic   string
+	Lenient bool // so common that no message around it need be withheld
 }
 
 // Message is a row of realtime.messages to be delivered.
@@ -142,9 +143,16 @@ func (f *Feed) WhenHearing(then func()) (cancel func()) {
 // put appends a hint; called on the source's read loop.
 func (f *Feed) put(h hint) {
 	f.mu.Lock()
-	if len(f.inbox) >= maxInbox && h.kind < hintProven {
+	switch {
+	case h.kind == hintConnected:
+		f.overflow = false
+		f.inbox = append(f.inbox, h)
+	case f.overflow && h.kind < hintProven: // until there is a connection again, nothing that it says has a place
+	case len(f.inbox) >= maxInbox && h.kind < hintProven:
 		f.overflow = true
-	} else {
+		f.epoch++
+		f.inbox = append(f.inbox, hint{kind: hintLost})
+	default:
 		f.inbox = append(f.inbox, h)
 	}
 	f.mu.Unlock()
@@ -235,7 +243,7 @@ func (f *Feed) prove(h hint) {
 		clear(f.waiting)
 	}
 	f.mu.Unlock()
-	f.seen.advance(h.snapshot)
+	f.seen.advance(h.snapshot, was)
 	if was {
 		return
 	}

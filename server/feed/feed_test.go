@@ -240,13 +240,28 @@ func TestInterruptionsAreSaid(t *testing.T) {
 	}
 }
 
+// One message that Postgres cannot print stops nobody else's.
+func TestUnreadableMessageIsDropped(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	b.exec(t, `select realtime.send('1', 'before', 't');
+		insert into realtime.messages (topic, extension, event, private, payload)
+			select 't', 'broadcast', 'poison', true, jsonb_build_object('x', jsonb_agg(1e131071::numeric)) from generate_series(1, 10000);
+		select realtime.send('2', 'after', 't')`)
+	want := []string{"message t before true 1", "message t after true 2"}
+	got := slices.DeleteFunc(b.await(t, want[1]), func(said string) bool { return !strings.HasPrefix(said, "message") })
+	if !slices.Equal(got, want) {
+		t.Errorf("said %q", got)
+	}
+}
+
 // A frozen listener looks like a quiet one. Only the heartbeats tell.
 func TestSilenceIsNoticed(t *testing.T) {
 	t.Parallel()
 	b := start(t)
 	// The heartbeats of a database that takes nothing from rowcast any more are not heard either.
 	b.exec(t, `alter table realtime._journal rename to hidden`) // messages cannot be read: the feed stands still behind them
-	if _, err := b.db.Admin.Exec(t.Context(), `select pg_notify('realtime', 'm 99999999999 1')`); err != nil {
+	if _, err := b.db.Admin.Exec(t.Context(), `select pg_notify('realtime', 'm 99999999999 1 ' || gen_random_uuid())`); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(t, `select pg_notify('realtime', 'r {}')`)
@@ -256,7 +271,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 }
 
 func FuzzNotifications(f *testing.F) {
-	for _, seed := range []string{"m 1 2", "m 1", `r {"x":"1","s":"a","t":"b"}`, "r {}", "r null", "h " + strings.Repeat("a", 26), "", " "} {
+	for _, seed := range []string{"m 1 2", "m 1", "m 1 2 01234567-89ab-cdef-0123-456789abcdef", `r {"x":"1","s":"a","t":"b"}`, "r {}", "r null", "h " + strings.Repeat("a", 26), "", " "} {
 		f.Add(seed)
 	}
 	b := feed.New(feed.Options{Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)})

@@ -2,10 +2,13 @@ package feed
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
@@ -29,44 +32,94 @@ func messagesAhead(batch []hint) int {
 	return len(batch)
 }
 
+// wanted is a message to be read. Somebody else's guess of the token is another one.
+type wanted struct {
+	entry
+	token string
+}
+
+const (
+	// firstWait and maxWait are between attempts to read.
+	firstWait, maxWait = 50 * time.Millisecond, time.Second
+	// maxTries is how often a single message is tried that takes Postgres too long.
+	maxTries = 3
+)
+
 // messages reads what the hints name and tells the sink, in their order. It does not give up while the database can come
-// back: what follows in the feed must not overtake.
+// back: what follows in the feed must not overtake. A message that Postgres cannot print is dropped, and said so.
 func (f *Feed) messages(ctx context.Context, hints []hint) {
-	var xids []string
-	var seqs []int64
-	var entries []entry
-	asked := map[entry]bool{}
-	for _, h := range hints {
-		if f.seen.has(h.entry) || asked[h.entry] {
-			f.options.Metrics.FeedIgnored.WithLabelValues("repeated").Inc()
+	list := f.wanted(hints)
+	size, tries, wait := maxFetch, 0, firstWait
+	for len(list) > 0 {
+		n := min(size, len(list))
+		done, err := f.fetch(ctx, list[:n])
+		list, n = list[done:], n-done
+		switch {
+		case err == nil:
+			size, tries, wait = min(2*size, maxFetch), 0, firstWait
 			continue
-		}
-		asked[h.entry] = true
-		entries = append(entries, h.entry)
-		xids = append(xids, fmt.Sprint(h.entry.xid))
-		seqs = append(seqs, h.entry.seq)
-	}
-	for wait := 50 * time.Millisecond; len(entries) > 0; wait = min(2*wait, time.Second) {
-		done, err := f.fetch(ctx, entries, xids, seqs)
-		entries, xids, seqs = entries[done:], xids[done:], seqs[done:]
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return
+		case isUnprintable(err) && n > 1, isSlow(err) && n > 1:
+			size = n / 2
+			continue
+		case isUnprintable(err), isSlow(err) && tries+1 == maxTries:
+			f.drop("unreadable", Message{}, "err", err, "xid", list[0].xid, "seq", list[0].seq)
+			list, tries = list[1:], 0
+			continue
+		case isSlow(err):
+			tries++
 		}
-		f.options.Logger.Warn("messages not read; trying again", "err", err, "messages", len(entries))
+		f.options.Logger.Warn("messages not read; trying again", "err", err, "messages", len(list))
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(wait):
 		}
+		wait = min(2*wait, maxWait)
 	}
 }
 
-// fetch reads the entries and tells the sink as they come; done counts those dealt with, also if it fails half-way.
-func (f *Feed) fetch(ctx context.Context, entries []entry, xids []string, seqs []int64) (done int, err error) {
+// wanted is what was not delivered before, each once.
+func (f *Feed) wanted(hints []hint) []wanted {
+	list := make([]wanted, 0, len(hints))
+	listed := make(map[wanted]bool, len(hints))
+	for _, h := range hints {
+		w := wanted{h.entry, h.token}
+		if f.seen.has(h.entry) || listed[w] {
+			f.options.Metrics.FeedIgnored.WithLabelValues("repeated").Inc()
+			continue
+		}
+		listed[w] = true
+		list = append(list, w)
+	}
+	return list
+}
+
+// isUnprintable tells whether it is a message itself that Postgres cannot give, now or ever: too large for a text.
+func isUnprintable(err error) bool {
+	return strings.HasPrefix(sqlState(err), "22") || strings.HasPrefix(sqlState(err), "54")
+}
+
+// isSlow tells whether it took too long or too much memory, which fewer messages may not.
+func isSlow(err error) bool { return sqlState(err) == "57014" || sqlState(err) == "53200" }
+
+func sqlState(err error) string {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return ""
+}
+
+// fetch reads messages and tells the sink as they come; done counts those dealt with, also if it fails half-way.
+func (f *Feed) fetch(ctx context.Context, list []wanted) (done int, err error) {
+	xids, seqs, tokens := make([]string, len(list)), make([]int64, len(list)), make([]string, len(list))
+	for i, w := range list {
+		xids[i], seqs[i], tokens[i] = strconv.FormatUint(uint64(w.xid), 10), w.seq, w.token
+	}
 	err = postgres.Short(ctx, f.options.Pool, fetchLimits, false,
-		func(b *pgx.Batch) { b.Queue(sql.Messages, xids, seqs, f.options.MaxPayload) },
+		func(b *pgx.Batch) { b.Queue(sql.Messages, xids, seqs, tokens, int64(f.options.MaxPayload)) },
 		func(results pgx.BatchResults) error {
 			rows, err := results.Query()
 			if err != nil {
@@ -77,28 +130,28 @@ func (f *Feed) fetch(ctx context.Context, entries []entry, xids []string, seqs [
 				var place int
 				var m Message
 				var event, payload *string
-				var tooLarge *bool
+				var tooLarge bool
 				if err := rows.Scan(&place, &m.ID, &m.Topic, &event, &m.Private, &tooLarge, &payload, &m.Binary); err != nil {
 					return err
 				}
-				f.unknown(entries[done : place-1])
+				f.unknown(list[done : place-1])
 				done = place
-				e := entries[place-1]
-				f.seen.add(e)
-				m.XID = e.xid
+				entry := list[place-1].entry
+				f.seen.add(entry)
+				m.XID = entry.xid
 				if event != nil {
 					m.Event = *event
 				}
 				if payload != nil {
 					m.Payload = []byte(*payload)
 				}
-				f.message(m, tooLarge != nil && *tooLarge)
+				f.message(m, tooLarge)
 			}
 			if err := rows.Err(); err != nil {
 				return err
 			}
-			f.unknown(entries[done:])
-			done = len(entries)
+			f.unknown(list[done:])
+			done = len(list)
 			return nil
 		})
 	return done, err
@@ -113,15 +166,20 @@ func (f *Feed) message(m Message, tooLarge bool) {
 		reason = "incomplete"
 	}
 	if reason != "" {
-		f.options.Metrics.MessagesDropped.WithLabelValues(reason).Inc()
-		f.options.Logger.Warn("message not delivered", "reason", reason, "message_id", m.ID, "topic", m.Topic)
+		f.drop(reason, m)
 		return
 	}
 	f.options.Sink.Message(m)
 }
 
+// drop counts a message that nobody will receive, and says so.
+func (f *Feed) drop(reason string, m Message, more ...any) {
+	f.options.Metrics.MessagesDropped.WithLabelValues(reason).Inc()
+	f.options.Logger.Warn("message not delivered", append([]any{"reason", reason, "message_id", m.ID, "topic", m.Topic}, more...)...)
+}
+
 // unknown counts notifications that name nothing: forged, or of a row deleted since.
-func (f *Feed) unknown(entries []entry) {
+func (f *Feed) unknown(entries []wanted) {
 	f.options.Metrics.FeedIgnored.WithLabelValues("unknown_message").Add(float64(len(entries)))
 }
 
@@ -148,7 +206,10 @@ func (s *seen) begin(at snapshot.Snapshot) {
 }
 
 // advance raises the floor to a heartbeat's snapshot. What it sees was committed, and so heard, before the heartbeat.
-func (s *seen) advance(to snapshot.Snapshot) {
+func (s *seen) advance(to snapshot.Snapshot, sameConnection bool) {
+	if sameConnection && to.OlderThan(s.floor) {
+		return // two heartbeats met on their way
+	}
 	s.floor = to
 	for e := range s.delivered {
 		if to.Sees(e.xid) {

@@ -23,6 +23,7 @@ const channel = "realtime"
 type hint struct {
 	kind     hintKind
 	entry    entry             // of a message
+	token    string            // of a message: proves that the journal row has been seen
 	mark     Mark              // of a mark
 	nonce    string            // of a fence
 	snapshot snapshot.Snapshot // of a proof, or a connection
@@ -48,12 +49,17 @@ type entry struct {
 	seq int64
 }
 
-// parse reads a payload: "m <xid> <seq>" a message, "r {x,s,t}" a mark, "h <nonce>" a heartbeat. Anyone may have sent it.
+// tokenLength is that of a uuid's text.
+const tokenLength = 36
+
+// parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l}" a mark, "h <nonce>" a heartbeat. Anyone may have
+// sent it.
 func parse(payload string) (hint, error) {
 	kind, rest, _ := strings.Cut(payload, " ")
 	switch kind {
 	case "m":
-		x, s, _ := strings.Cut(rest, " ")
+		x, rest, _ := strings.Cut(rest, " ")
+		s, token, _ := strings.Cut(rest, " ")
 		xid, err := snapshot.ParseXID(x)
 		if err != nil {
 			return hint{}, err
@@ -62,17 +68,21 @@ func parse(payload string) (hint, error) {
 		if err != nil {
 			return hint{}, fmt.Errorf("read journal place: %w", err)
 		}
-		return hint{kind: hintMessage, entry: entry{xid, seq}}, nil
+		if len(token) != tokenLength || strings.Trim(token, "0123456789abcdef-") != "" {
+			return hint{}, fmt.Errorf("read journal token: not a uuid")
+		}
+		return hint{kind: hintMessage, entry: entry{xid, seq}, token: token}, nil
 	case "r":
 		var aim struct {
 			X    string
 			S, T string
+			L    bool
 		}
 		if err := json.Unmarshal([]byte(rest), &aim); err != nil {
 			return hint{}, fmt.Errorf("read mark: %w", err)
 		}
 		xid, _ := snapshot.ParseXID(aim.X) // without one the policies are asked all the same
-		return hint{kind: hintMark, mark: Mark{XID: xid, Subject: aim.S, Topic: aim.T}}, nil
+		return hint{kind: hintMark, mark: Mark{XID: xid, Subject: aim.S, Topic: aim.T, Lenient: aim.L}}, nil
 	case "h":
 		if len(rest) != nonceLength {
 			return hint{}, fmt.Errorf("read heartbeat: a nonce has %d characters", nonceLength)
@@ -162,7 +172,6 @@ func (f *Feed) watch(ctx context.Context, giveUp func()) {
 		}
 		f.mu.Lock()
 		silent, overflow := time.Since(f.proven) > f.options.DeafAfter, f.overflow
-		f.overflow = false
 		f.mu.Unlock()
 		switch {
 		case overflow:
@@ -172,6 +181,9 @@ func (f *Feed) watch(ctx context.Context, giveUp func()) {
 		default:
 			continue
 		}
+		f.mu.Lock()
+		f.epoch++
+		f.mu.Unlock()
 		f.deaf() // at once: the feed's own goroutine may be stuck behind what it cannot read
 		giveUp()
 		return

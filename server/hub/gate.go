@@ -25,6 +25,8 @@ type gate struct {
 	round    uint64            // of the last Ask; answers of other rounds are void
 	asking   bool              // an Ask is under way
 	asked    uint64            // marks when it was sent
+	asks     int               // of a join: how often it was asked
+	paced    bool              // the Ask under way has not been sent: it waits for its time
 	pace     *rate.Limiter     // of asking again; made when first needed
 }
 
@@ -44,7 +46,8 @@ type waiting struct {
 	xid   snapshot.XID // of the frame
 	first heardMark
 	last  heardMark
-	named bool // one of the marks named our subject, or may have
+	mixed bool // marks of several transactions, or that say so: anyone can forge one, with any transaction in it
+	named bool // one of the marks is of the kind that withholds (see allow)
 }
 
 // heardMark is a mark as a gate remembers it.
@@ -67,11 +70,10 @@ func (g *gate) mark(m Mark, heard time.Time) bool {
 		g.markedAt = heard
 	}
 	g.marks++
-	this, named := heardMark{m.XID, g.marks}, m.Subject != "" || m.gap
-	// Marks with no frame between them are one run: whoever sees the last sees all, since they are heard in the order in
-	// which they became visible.
-	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil {
+	this, named := heardMark{m.XID, g.marks}, !m.Lenient
+	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil { // marks with no frame between them are one run
 		run := &g.waiting[n-1]
+		run.mixed = run.mixed || run.last.xid != this.xid
 		run.last, run.named = this, run.named || named
 		return true
 	}
@@ -97,9 +99,10 @@ func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, maxBytes int) frameFat
 		}
 		return frameGive
 	case gateJoining, gateHeld:
-		if g.bytes += f.Size(); maxBytes > 0 && g.bytes > maxBytes {
+		if maxBytes > 0 && g.bytes > 0 && g.bytes+f.Size() > maxBytes { // alone, any legal frame may wait
 			return frameOverflow
 		}
+		g.bytes += f.Size()
 		g.waiting = append(g.waiting, waiting{frame: f, xid: xid})
 		return frameWait
 	}
@@ -120,17 +123,20 @@ type released struct {
 // allow takes an answer that allows. Frames up to the first mark that the answer did not see are released; if there is
 // such a mark the gate stays as it is, and must be asked about again.
 //
-// The answer speaks of one moment. A frame that lies between a mark naming our subject and a later mark that the answer
-// has seen as well may fall into a time without rights, lost and regained before we could ask: it is withheld. Marks
-// that name no subject (a room touched by every message, say) are too common for that and withhold nothing.
+// The answer speaks of one moment. A frame that lies between a mark and a later one, of which the answer has seen
+// something as well, may fall into a time without rights, lost and regained before we could ask: it is withheld. Only
+// lenient marks before it (a table without a subject, touched by every message, say) are too common for that.
 func (g *gate) allow(v Verdict) released {
 	if g.state == gateJoining {
 		return g.admit(v)
 	}
+	if v.Snapshot.OlderThan(g.since) {
+		g.since = snapshot.Snapshot{} // another database answers behind the same address: its transactions start anew
+	}
 	g.rights = v.Rights
 	lastSeen := -1 // the last run of which the answer saw something
 	for i, w := range g.waiting {
-		if w.frame == nil && g.saw(v, w.first) {
+		if w.frame == nil && (w.mixed || g.saw(v, w.first)) {
 			lastSeen = i
 		}
 	}
@@ -138,8 +144,9 @@ func (g *gate) allow(v Verdict) released {
 	named := false
 	for i, w := range g.waiting {
 		if w.frame == nil {
-			if !g.saw(v, w.last) {
+			if !g.sawAll(v, w) {
 				g.keep(i)
+				g.waiting[0].named = g.waiting[0].named || named && i < lastSeen
 				return out
 			}
 			named = named || w.named
@@ -159,10 +166,8 @@ func (g *gate) allow(v Verdict) released {
 
 // admit takes the first answer. It must have seen every mark; what it has seen of messages was sent before we were here.
 func (g *gate) admit(v Verdict) released {
-	for _, w := range g.waiting {
-		if w.frame == nil && !g.saw(v, w.last) {
-			return released{} // still joining: ask again
-		}
+	if g.unseen(v) {
+		return released{} // still joining: ask again
 	}
 	g.rights, g.since = v.Rights, v.Snapshot
 	var out released
@@ -175,10 +180,26 @@ func (g *gate) admit(v Verdict) released {
 	return out
 }
 
+// unseen tells whether a mark waits that the answer does not take into account.
+func (g *gate) unseen(v Verdict) bool {
+	for _, w := range g.waiting {
+		if w.frame == nil && !g.sawAll(v, w) {
+			return true
+		}
+	}
+	return false
+}
+
 // saw tells whether the answer takes a mark into account: it was asked after the mark was heard, when its change was
 // visible to everyone, or its snapshot happened to see the change already.
 func (g *gate) saw(v Verdict, mark heardMark) bool {
 	return mark.nth <= g.asked || v.Snapshot.Sees(mark.xid)
+}
+
+// sawAll tells whether the answer takes a whole run into account. Of several transactions the last says nothing about
+// the others: it may be forged.
+func (g *gate) sawAll(v Verdict, run waiting) bool {
+	return run.last.nth <= g.asked || !run.mixed && v.Snapshot.Sees(run.last.xid)
 }
 
 func (g *gate) open() {

@@ -22,6 +22,9 @@ const (
 	againBurst     = 20
 )
 
+// maxJoinAsks is how often a join is asked about while marks keep coming: with their pace, a few seconds.
+const maxJoinAsks = 60
+
 func (w *worker) run(l *log) {
 	var batch []entry
 	for {
@@ -91,6 +94,7 @@ type marking struct {
 func (e marking) apply(w *worker) {
 	w.options.Metrics.Marks.WithLabelValues(e.mark.aim()).Inc()
 	m := e.mark
+	m.Subject = canonical(m.Subject)
 	switch {
 	case m.Topic != "":
 		for s := range w.rooms[Room{m.Topic, true}] {
@@ -140,12 +144,13 @@ func (e rebind) apply(w *worker) {
 		return
 	}
 	w.unindex(s)
-	s.subject = e.subject
+	s.subject = canonical(e.subject)
 	w.index(s)
-	// An answer under way is about the old claims.
-	s.gate.round++
-	s.gate.asking = false
-	w.mark(s, Mark{}, time.Now())
+	if !s.gate.paced { // an answer under way is about the old claims; a question not sent yet will be about the new
+		s.gate.round++
+		s.gate.asking = false
+	}
+	w.mark(s, Mark{Lenient: true}, time.Now())
 }
 
 type answer struct {
@@ -164,7 +169,14 @@ func (e answer) apply(w *worker) {
 	case e.verdict.Err != nil:
 		w.end(s, EndUndecided, e.verdict)
 		return
+	case first && g.asks >= maxJoinAsks:
+		w.end(s, EndUndecided, e.verdict)
+		return
 	case first && !e.verdict.Rights.Any():
+		if g.unseen(e.verdict) { // a right may have been given meanwhile
+			w.askAgain(s)
+			return
+		}
 		w.end(s, EndRefused, e.verdict)
 		return
 	case !first && g.rights.lost(e.verdict.Rights), !e.verdict.Rights.Any():
@@ -207,7 +219,7 @@ func (deaf) apply(w *worker) {
 			if s.gate.state == gateJoining {
 				w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
 			} else {
-				w.mark(s, Mark{gap: true}, time.Now())
+				w.mark(s, Mark{}, time.Now())
 			}
 		}
 	}
@@ -246,7 +258,7 @@ func (e hearing) apply(w *worker) {
 		if room.Private {
 			for s := range members {
 				s.gate.round++ // answers under way may have waited for what was never heard
-				s.gate.asking = false
+				s.gate.asking, s.gate.paced = false, false
 			}
 		}
 	}
@@ -269,7 +281,7 @@ func (w *worker) askAgain(s *Subscription) {
 		return
 	}
 	g.round++
-	g.asking = true // the marks that come meanwhile are answered with this one
+	g.asking, g.paced = true, true // the marks that come meanwhile are answered with this one
 	w.later(delay, askNow{s, g.round})
 }
 
@@ -286,8 +298,9 @@ func (e askNow) apply(*worker) {
 }
 
 func (s *Subscription) ask() {
-	s.gate.asking, s.gate.asked = true, s.gate.marks
+	s.gate.asking, s.gate.paced, s.gate.asked = true, false, s.gate.marks
 	s.gate.round++
+	s.gate.asks++
 	s.member.Ask(s, s.gate.round, s.gate.state == gateJoining)
 }
 

@@ -76,6 +76,9 @@ func (s Snapshot) Sees(x XID) bool {
 // IsZero tells whether this is no snapshot of a database.
 func (s Snapshot) IsZero() bool { return s.xmax == 0 }
 
+// OlderThan tells whether this snapshot was taken before the other, if both are of one database.
+func (s Snapshot) OlderThan(o Snapshot) bool { return s.xmax < o.xmax }
+
 // String is the text form that Postgres reads.
 func (s Snapshot) String() string {
 	var b strings.Builder

@@ -1,0 +1,215 @@
+package hub
+
+import (
+	"testing"
+	"time"
+
+	"rowcast/server/metrics"
+	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
+)
+
+type asked struct {
+	round uint64
+	first bool
+}
+type recorder struct {
+	asks                     []asked
+	admitted, ended, decided int
+	delivered, withheld      int
+	why                      End
+}
+
+func (r *recorder) Ask(_ *Subscription, round uint64, first bool) {
+	r.asks = append(r.asks, asked{round, first})
+}
+func (r *recorder) Admitted(Rights)         { r.admitted++ }
+func (r *recorder) Held()                   {}
+func (r *recorder) Paused()                 {}
+func (r *recorder) Decided(Rights)          { r.decided++ }
+func (r *recorder) Withheld(n int)          { r.withheld += n }
+func (r *recorder) Deliver(*protocol.Frame) { r.delivered++ }
+func (r *recorder) Ended(e End, _ Verdict)  { r.ended++; r.why = e }
+func (r *recorder) last() uint64            { return r.asks[len(r.asks)-1].round }
+
+func bareWorker(max int) *worker {
+	return &worker{options: Options{Metrics: metrics.New(), MaxHeldBytes: max}, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
+}
+func snap(t testing.TB, s string) snapshot.Snapshot {
+	v, err := snapshot.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+var yes = Rights{Broadcast: Right{true, true}}
+
+func msg(w *worker, xid snapshot.XID) {
+	Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", []byte(`{}`)), XID: xid}.apply(w)
+}
+
+// A forged mark with an old xid, right behind a real one, makes a stale first answer count.
+func TestForgedMarkAdmitsStale(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	// the answer's snapshot is 100:100:, taken before the revocation 100
+	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // the revocation is heard
+	marking{Mark{XID: 3}, time.Now()}.apply(w)                             // NOTIFY realtime, 'r {"x":"3"}'
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "100:100:")}}.apply(w)
+	msg(w, 101)
+	if r.admitted != 0 || r.delivered != 0 {
+		t.Errorf("admitted %d, delivered %d on an answer that did not see the revocation", r.admitted, r.delivered)
+	}
+}
+
+func TestForgedMarkReleasesStale(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	marking{Mark{}, time.Now()}.apply(w)                                   // anything that has it asked
+	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // revocation, after Postgres looked
+	marking{Mark{XID: 3}, time.Now()}.apply(w)                             // forged
+	msg(w, 101)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "100:100:")}}.apply(w)
+	if r.delivered != 0 {
+		t.Errorf("delivered %d after the revocation, on an answer that did not see it", r.delivered)
+	}
+}
+
+// A forged mark in front of the regain hides it from the search for the last mark seen: nothing is withheld.
+func TestForgedMarkDefeatsWithholding(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // loss
+	msg(w, 101)                                                            // without the right
+	marking{Mark{XID: 1 << 60}, time.Now()}.apply(w)                       // forged
+	marking{Mark{XID: 102, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // regain
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "103:103:")}}.apply(w)
+	if r.delivered != 0 {
+		t.Errorf("delivered %d, withheld %d: committed without the right", r.delivered, r.withheld)
+	}
+}
+
+// The same without forgery: loss and regain by marks that name no subject.
+func TestUnnamedLossAndRegain(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	marking{Mark{XID: 100}, time.Now()}.apply(w) // TRUNCATE members
+	msg(w, 101)
+	marking{Mark{XID: 102}, time.Now()}.apply(w) // members loaded again
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "103:103:")}}.apply(w)
+	if r.delivered != 0 {
+		t.Errorf("delivered %d, withheld %d: committed without the right", r.delivered, r.withheld)
+	}
+}
+
+// The database behind the URL is another one after an interruption, with smaller transaction ids.
+func TestSinceOutlivesTheDatabase(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "5000:5000:")}}.apply(w)
+	deaf{}.apply(w)
+	hearing{time.Now()}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "900:900:")}}.apply(w)
+	n := len(r.asks)
+	msg(w, 901)
+	if r.delivered != 1 {
+		t.Errorf("message not delivered, and nothing said")
+	}
+	marking{Mark{XID: 902, Subject: "u", Topic: "a"}, time.Now()}.apply(w)
+	if len(r.asks) == n {
+		t.Errorf("revocation not noticed: not asked again")
+	}
+}
+
+// A client that refreshes its token in a loop: reservations and timers pile up.
+func TestRebindTimers(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	pending := 0
+	w.later = func(time.Duration, entry) { pending++ }
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	for range 1000 {
+		rebind{s, "u"}.apply(w)
+	}
+	if pending > 1 {
+		t.Errorf("%d timers under way", pending)
+	}
+}
+
+// One legal frame (3 MB payload) while held ends the channel (bound 1 MiB).
+func TestOneLegalFrameWhileHeld(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(1<<20), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	marking{Mark{XID: 100, Topic: "a"}, time.Now()}.apply(w)
+	Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", append(append([]byte(`{"x":"`), make([]byte, 2<<20)...), `"}`...)), XID: 101}.apply(w)
+	if r.ended != 0 {
+		t.Errorf("ended: %s", r.why)
+	}
+}
+
+// A gain whose mark was heard before the refusal that did not see it.
+func TestStaleRefusal(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // the grant
+	answer{s, Verdict{Round: r.last(), Snapshot: snap(t, "100:100:")}}.apply(w)
+	if r.ended != 0 {
+		t.Errorf("ended: %s, without asking again (docs: the question is asked again)", r.why)
+	}
+}
+
+// A forged mark in a run of its own, never seen, stops the answer there; that a named loss came before is then forgotten.
+func TestForgedMarkForgetsTheLoss(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // loss
+	msg(w, 101)
+	marking{Mark{XID: 1 << 60}, time.Now()}.apply(w) // forged
+	msg(w, 102)
+	marking{Mark{XID: 103, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // regain
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
+	if r.delivered != 0 {
+		t.Errorf("delivered %d, withheld %d: committed without the right", r.delivered, r.withheld)
+	}
+}
+
+// A mark that the answer did not see, before every answer: the join is answered all the same.
+func TestJoinStarves(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	for i := range 1000 {
+		round := r.last()
+		marking{Mark{XID: snapshot.XID(1<<40 + i)}, time.Now()}.apply(w)
+		answer{s, Verdict{Round: round, Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
+	}
+	if r.ended != 1 || r.why != EndUndecided {
+		t.Errorf("asked %d times, ended %d times (%s)", len(r.asks), r.ended, r.why)
+	}
+}
