@@ -50,6 +50,9 @@ const (
 	patience = 4 * time.Second
 	// retryDelay spares a database that has just refused us.
 	retryDelay = 200 * time.Millisecond
+	// slowFor is how long a topic on which a batch timed out is kept out of the batches, and maxSlow how many such
+	// topics are remembered.
+	slowFor, maxSlow = 30 * time.Second, 1024
 )
 
 var decideLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second}
@@ -64,26 +67,35 @@ type DeciderOptions struct {
 }
 
 // Decider asks the policies. Requests that come while others are under way share the next round trip.
+//
+// People who join wait for an answer; rights asked about again may be everyone's at once. Neither waits for the other.
+// And what met trouble is asked alone, where it spoils no others.
 type Decider struct {
 	options DeciderOptions
-	joins   lane // people who wait for an answer
-	changes lane // rights to be asked about again, perhaps of everyone at once: joins must not wait behind them
-	alone   lane // requests that met trouble and must not spoil others again
+	joins   lanes
+	changes lanes
+
+	mu   sync.Mutex           // guards slow
+	slow map[string]time.Time // topics whose policies take too long, until when
 }
+
+// lanes are the queues of one kind of request: what shares round trips, and topics known to be slow, one at a time.
+type lanes struct{ quick, slow lane }
 
 // ask is a request on its way.
 type ask struct {
 	Request
-	done  func(Answer)
-	since time.Time
+	done   func(Answer)
+	since  time.Time
+	single bool // met trouble in a batch: the next question is its own
 }
 
 // NewDecider prepares a decider; Run does the work.
 func NewDecider(o DeciderOptions) *Decider {
-	d := &Decider{options: o}
-	d.joins.init()
-	d.changes.init()
-	d.alone.init()
+	d := &Decider{options: o, slow: map[string]time.Time{}}
+	for _, l := range d.lanes() {
+		l.init()
+	}
 	return d
 }
 
@@ -94,33 +106,75 @@ func (d *Decider) Ask(r Request, done func(Answer)) {
 		done(Answer{Code: "22021", Reason: "the topic holds a NUL character"})
 		return
 	}
-	l := &d.joins
-	if r.Fenced {
-		l = &d.changes
+	d.put(&ask{Request: r, done: done, since: time.Now()})
+}
+
+func (d *Decider) put(a *ask) {
+	if d.isSlow(a.Topic) {
+		d.of(a).slow.put(a)
+	} else {
+		d.of(a).quick.put(a)
 	}
-	l.put(&ask{r, done, time.Now()})
+}
+
+func (d *Decider) of(a *ask) *lanes {
+	if a.Fenced {
+		return &d.changes
+	}
+	return &d.joins
+}
+
+func (d *Decider) lanes() []*lane {
+	return []*lane{&d.joins.quick, &d.joins.slow, &d.changes.quick, &d.changes.slow}
+}
+
+func (d *Decider) isSlow(topic string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Before(d.slow[topic])
+}
+
+func (d *Decider) setSlow(topic string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.slow) >= maxSlow {
+		clear(d.slow)
+	}
+	d.slow[topic] = time.Now().Add(slowFor)
 }
 
 // Run decides until ctx ends.
 func (d *Decider) Run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		d.joins.close()
-		d.changes.close()
-		d.alone.close()
+		for _, l := range d.lanes() {
+			l.close()
+		}
 	})
 	defer stop()
 	var group sync.WaitGroup
-	run := func(l *lane, max int) {
-		for batch := l.take(max); batch != nil; batch = l.take(max) {
+	for _, l := range []*lanes{&d.joins, &d.changes} {
+		for range workers {
+			group.Go(func() { d.work(ctx, &l.quick, maxBatch) })
+			group.Go(func() { d.work(ctx, &l.slow, 1) })
+		}
+	}
+	group.Wait()
+}
+
+// work decides what is in a lane. What has waited too long, behind slow policies, is given up unasked.
+func (d *Decider) work(ctx context.Context, l *lane, max int) {
+	for batch := l.take(max); batch != nil; batch = l.take(max) {
+		late := func(a *ask) bool {
+			if time.Since(a.since) <= patience {
+				return false
+			}
+			d.answer(a, Answer{Err: errLate})
+			return true
+		}
+		if batch = slices.DeleteFunc(batch, late); len(batch) > 0 {
 			d.decide(ctx, batch)
 		}
 	}
-	for range workers {
-		group.Go(func() { run(&d.joins, maxBatch) })
-		group.Go(func() { run(&d.changes, maxBatch) })
-	}
-	group.Go(func() { run(&d.alone, 1) })
-	group.Wait()
 }
 
 // decide asks one batch and answers it.
@@ -145,15 +199,25 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		return
 	}
 	var fenced []func()
+	var unasked []*ask
 	for i, a := range batch {
-		switch answer := answers[i]; {
-		case answer == nil:
-			d.again(ctx, a, errUnasked)
-		case a.Fenced:
+		answer := answers[i]
+		if answer != nil && answer.Code == timedOut {
+			d.setSlow(a.Topic)
+		}
+		// The batch ended before it; or with it, which does not say by whose policies the time was used up.
+		if answer == nil || answer.Code == timedOut && len(batch) > 1 {
+			unasked = append(unasked, a)
+			continue
+		}
+		if a.Fenced {
 			fenced = append(fenced, func() { d.answer(a, *answer) })
-		default:
+		} else {
 			d.answer(a, *answer)
 		}
+	}
+	for _, a := range unasked {
+		d.put(a)
 	}
 	if fence == nil {
 		return
@@ -167,21 +231,18 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 	})
 }
 
-// errUnasked: an earlier request of the batch timed out, and the batch ended there.
-var errUnasked = errors.New("not asked: a policy before it timed out")
+// errLate: the requests before it took all of its time.
+var errLate = errors.New("not asked in time: the policies of other topics take too long")
 
-// again has a request decided alone, or gives it up.
+// again has a request that met trouble decided by itself, or gives it up.
 func (d *Decider) again(ctx context.Context, a *ask, err error) {
 	if time.Since(a.since) > patience || ctx.Err() != nil {
 		d.answer(a, Answer{Err: err})
 		return
 	}
-	if errors.Is(err, errUnasked) {
-		d.alone.put(a)
-		return
-	}
 	d.options.Logger.Debug("decision not made; trying again", "err", err)
-	time.AfterFunc(retryDelay, func() { d.alone.put(a) })
+	a.single = true
+	time.AfterFunc(retryDelay, func() { d.put(a) })
 }
 
 func (d *Decider) answer(a *ask, answer Answer) {

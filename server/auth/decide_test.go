@@ -140,6 +140,46 @@ func TestTroubleStaysWithWhoMakesIt(t *testing.T) {
 	}
 }
 
+// Many policies that are a little slow are refused for nobody, though together they take longer than one may.
+func TestSlowPoliciesShareNoTimer(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db.Admin, `create policy r on realtime.messages for select to authenticated using ((select pg_sleep(0.05)) is not null);
+		create policy s on realtime.messages for insert to authenticated with check (true)`)
+	d := decider(t, db)
+	var requests []auth.Request
+	for i := range 60 {
+		requests = append(requests, request(fmt.Sprint("t-", i), "1"))
+	}
+	for i, a := range ask(t, d, requests...) {
+		if a.Err != nil || !a.Broadcast.Receive {
+			t.Errorf("request %d: %+v", i, a)
+		}
+	}
+}
+
+// What waits behind topics that hang is answered within the bound, and a neighbour's next join is not harmed at all.
+func TestHangingPoliciesHoldNobodyForLong(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db.Admin, policies)
+	d := decider(t, db)
+	var requests []auth.Request
+	for range 99 {
+		requests = append(requests, request("sleep", "2"))
+	}
+	start := time.Now()
+	for _, a := range ask(t, d, append(requests, request("t-2", "2"))...) {
+		if a.Broadcast.Receive && a.Err != nil {
+			t.Errorf("%+v", a)
+		}
+	}
+	t.Logf("all answered after %v", time.Since(start))
+	if a := ask(t, d, request("t-2", "2"))[0]; a.Err != nil || !a.Broadcast.Send {
+		t.Errorf("a neighbour of a topic known to hang: %+v", a)
+	}
+}
+
 func TestLostConnectionsAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// lane is a queue of requests. Its length is bounded by the number of subscriptions: each has one request at a time.
+// lane is a queue of requests. Subscriptions bound it: each has one request that counts, and now and then a void one.
 type lane struct {
 	mu     sync.Mutex // guards all below
 	filled sync.Cond
@@ -22,7 +22,7 @@ func (l *lane) put(a *ask) {
 	l.mu.Unlock()
 }
 
-// take waits for requests and gives the first of them, as many as there are up to max; nil once closed.
+// take waits for requests and gives the first of them, as many as may share a question, up to max; nil once closed.
 func (l *lane) take(max int) []*ask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,7 +32,10 @@ func (l *lane) take(max int) []*ask {
 	if l.closed {
 		return nil
 	}
-	n := min(max, len(l.asks))
+	n := 1
+	for !l.asks[0].single && n < min(max, len(l.asks)) && !l.asks[n].single {
+		n++
+	}
 	batch := make([]*ask, n)
 	copy(batch, l.asks)
 	l.asks = slices.Delete(l.asks, 0, n)

@@ -50,7 +50,7 @@ func (c *Channel) broadcast(m protocol.Message) {
 		return
 	}
 	limit := s.Limits.WaitingBytes
-	full := len(c.waiting) >= maxWaitingPushes || limit > 0 && c.waitingBytes+frame.Size() > limit
+	full := len(c.waiting) >= maxWaitingPushes || limit > 0 && c.waitingBytes > 0 && c.waitingBytes+frame.Size() > limit
 	if !full {
 		if len(c.waiting) == 0 {
 			c.overdue = time.AfterFunc(waitingTime, c.giveUpWaiting)

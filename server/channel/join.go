@@ -31,6 +31,8 @@ type Channel struct {
 	rights       hub.Rights
 	held         bool // rights are in doubt: what is sent waits
 	refreshed    bool // the doubt comes from a new token
+	generation   int  // of the token
+	asked        int  // the generation that the last question was about
 	waiting      []waitingPush
 	waitingBytes int
 	overdue      *time.Timer // of the first that waits
@@ -74,9 +76,11 @@ func (s *Session) takePlace(c *Channel) (old *Channel) {
 
 // supersede ends a channel whose place another join takes. A join that was not answered yet is.
 func (c *Channel) supersede() {
-	if _, first := c.finish(); !first {
+	waiting, first := c.finish()
+	if !first {
 		return
 	}
+	c.refuseAll(waiting, protocol.Unauthorized)
 	if c.sub != nil {
 		c.session.Hub.Leave(c.sub)
 	}

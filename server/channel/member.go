@@ -1,6 +1,9 @@
 package channel
 
 import (
+	"fmt"
+	"strings"
+
 	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
@@ -12,6 +15,7 @@ import (
 func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 	c.mu.Lock()
 	claims := c.claims
+	c.asked = c.generation
 	c.mu.Unlock()
 	s := c.session
 	request := auth.Request{
@@ -19,12 +23,21 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 		Presence: c.options.PresenceEnabled, Fenced: !first,
 	}
 	s.Decider.Ask(request, func(a auth.Answer) {
+		if !first && isTransient(a.Code) {
+			a.Err = fmt.Errorf("decide again: %s (%s)", a.Reason, a.Code)
+		}
 		s.Hub.Answer(sub, hub.Verdict{
 			Round:    round,
 			Rights:   hub.Rights{Broadcast: hub.Right(a.Broadcast), Presence: hub.Right(a.Presence)},
 			Snapshot: a.Snapshot, Code: a.Code, Reason: a.Reason, Err: a.Err,
 		})
 	})
+}
+
+// isTransient tells errors that say nothing about the policy: deadlock, lock_timeout, statement_timeout, want of memory
+// or connections. A session that meets one is closed so that its client joins again.
+func isTransient(code string) bool {
+	return strings.HasPrefix(code, "40") || strings.HasPrefix(code, "53") || code == "55P03" || code == "57014"
 }
 
 // Admitted answers the join.
@@ -36,8 +49,8 @@ func (c *Channel) Admitted(r hub.Rights) {
 	}
 	c.admitted = true
 	leaving := c.leaving
+	c.answer("", "") // under the lock: whoever ends the channel next finds the join answered
 	c.mu.Unlock()
-	c.answer("", "")
 	c.Decided(r)
 	if leaving != nil {
 		c.end()
@@ -81,6 +94,9 @@ func (c *Channel) Held() {
 func (c *Channel) Decided(r hub.Rights) {
 	c.mu.Lock()
 	defer c.mu.Unlock() // until all is published: what comes now must not overtake what waited
+	if c.asked != c.generation {
+		return // about an older token; the next decision is on its way
+	}
 	c.rights, c.held, c.refreshed = r, false, false
 	for _, p := range c.takeWaiting() {
 		c.publish(p, r, c.session.Hub.TryPublish)
@@ -124,6 +140,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	case code == protocol.MessagesWithheld:
 		text = code.Text(0, "more were waiting for a decision than may wait")
 	}
+	c.refuseAll(waiting, code)
 	if joining {
 		c.answer(code, text)
 		if leaving != nil {
@@ -131,7 +148,6 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 		}
 		return
 	}
-	c.refuseAll(waiting, code)
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
 	c.system("system", protocol.StatusError, text)
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, event, nil))

@@ -10,6 +10,10 @@ import (
 
 // refresh handles an access_token event: a new token for this channel. Nothing is answered unless it is refused.
 func (c *Channel) refresh(m protocol.Message) {
+	if !allows(c.session.events) {
+		c.refuse(m.Ref, protocol.SendRateLimitReached)
+		return
+	}
 	token, present, isNull, err := protocol.ParseAccessToken(m.Payload)
 	if err != nil {
 		var field *protocol.JoinError
@@ -37,13 +41,13 @@ func (c *Channel) refresh(m protocol.Message) {
 	}
 	c.token, c.claims = token, claims
 	if c.room.Private {
-		c.held, c.refreshed = true, true // what is sent from here on is sent under the new token
+		// What is sent from here on is sent under the new token: a decision about the old one lets nothing go.
+		c.held, c.refreshed = true, true
+		c.generation++
+		c.session.Hub.Rebind(c.sub, claims.Subject)
 	}
 	c.mu.Unlock()
 	c.arm()
-	if c.room.Private {
-		c.session.Hub.Rebind(c.sub, claims.Subject)
-	}
 }
 
 // arm sets the timer of the token's expiry.
@@ -89,11 +93,11 @@ func (c *Channel) close(code protocol.Code, text string) {
 	joining := !c.admitted
 	c.mu.Unlock()
 	s.log.Info("channel ended", "topic", c.name, "reason", code)
+	c.refuseAll(waiting, protocol.Unauthorized)
 	if joining {
 		c.answer(code, text)
 		return
 	}
-	c.refuseAll(waiting, protocol.Unauthorized)
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
 	c.system("system", protocol.StatusError, text)
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, protocol.EventClose, nil))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,10 @@ func Pool(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error
 	}
 	limit(config.ConnConfig, "rowcast")
 	config.MaxConns = maxConns
+	if !strings.Contains(url, "default_query_exec_mode") {
+		// No statements prepared by name: behind PgBouncer in transaction mode they meet on foreign connections.
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
 	config.MaxConnIdleTime = 5 * time.Minute
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
