@@ -43,6 +43,15 @@ func snap(t testing.TB, s string) snapshot.Snapshot {
 	return v
 }
 
+// admitted is a worker with one subscription, admitted by an answer that saw the transactions below 50.
+func admitted(t testing.TB, maxHeld int) (*worker, *recorder, *Subscription) {
+	w, r := bareWorker(maxHeld), &recorder{}
+	s := NewSubscription(Room{"a", true}, "u", r)
+	join{s}.apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	return w, r, s
+}
+
 var yes = Rights{Broadcast: Right{true, true}}
 
 func msg(w *worker, xid snapshot.XID) {
@@ -67,10 +76,7 @@ func TestForgedMarkAdmitsStale(t *testing.T) {
 
 func TestForgedMarkReleasesStale(t *testing.T) {
 	t.Parallel()
-	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
-	join{s}.apply(w)
-	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	w, r, s := admitted(t, 0)
 	marking{Mark{}, time.Now()}.apply(w)                                   // anything that has it asked
 	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // revocation, after Postgres looked
 	marking{Mark{XID: 3}, time.Now()}.apply(w)                             // forged
@@ -84,10 +90,7 @@ func TestForgedMarkReleasesStale(t *testing.T) {
 // A forged mark in front of the regain hides it from the search for the last mark seen: nothing is withheld.
 func TestForgedMarkDefeatsWithholding(t *testing.T) {
 	t.Parallel()
-	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
-	join{s}.apply(w)
-	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	w, r, s := admitted(t, 0)
 	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // loss
 	msg(w, 101)                                                            // without the right
 	marking{Mark{XID: 1 << 60}, time.Now()}.apply(w)                       // forged
@@ -101,10 +104,7 @@ func TestForgedMarkDefeatsWithholding(t *testing.T) {
 // The same without forgery: loss and regain by marks that name no subject.
 func TestUnnamedLossAndRegain(t *testing.T) {
 	t.Parallel()
-	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
-	join{s}.apply(w)
-	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	w, r, s := admitted(t, 0)
 	marking{Mark{XID: 100}, time.Now()}.apply(w) // TRUNCATE members
 	msg(w, 101)
 	marking{Mark{XID: 102}, time.Now()}.apply(w) // members loaded again
@@ -155,10 +155,7 @@ func TestRebindTimers(t *testing.T) {
 // One legal frame (3 MB payload) while held ends the channel (bound 1 MiB).
 func TestOneLegalFrameWhileHeld(t *testing.T) {
 	t.Parallel()
-	w, r := bareWorker(1<<20), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
-	join{s}.apply(w)
-	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	w, r, _ := admitted(t, 1<<20)
 	marking{Mark{XID: 100, Topic: "a"}, time.Now()}.apply(w)
 	Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", append(append([]byte(`{"x":"`), make([]byte, 2<<20)...), `"}`...)), XID: 101}.apply(w)
 	if r.ended != 0 {
@@ -182,10 +179,7 @@ func TestStaleRefusal(t *testing.T) {
 // A forged mark in a run of its own, never seen, stops the answer there; that a named loss came before is then forgotten.
 func TestForgedMarkForgetsTheLoss(t *testing.T) {
 	t.Parallel()
-	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
-	join{s}.apply(w)
-	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+	w, r, s := admitted(t, 0)
 	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // loss
 	msg(w, 101)
 	marking{Mark{XID: 1 << 60}, time.Now()}.apply(w) // forged
