@@ -94,7 +94,7 @@ func TestEverythingHasAComment(t *testing.T) {
 	}
 }
 
-// everyone lists the functions that PUBLIC may execute: those the contract offers to everyone, the two for a table's
+// everyone lists the functions that PUBLIC may execute: those offered to everyone, the two for a table's
 // owner, and what these call with the caller's rights.
 var everyone = []string{
 	"topic", "send", "send_binary", "broadcast_changes", "valid_until", "watch", "unwatch",

@@ -201,7 +201,7 @@ func TestDev(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	// As the contract's role, never more.
+	// As the ordinary role, never more.
 	conn, err := pgx.Connect(t.Context(), p.admin())
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ type running struct {
 	stop func() // as SIGTERM does; the test's end does it otherwise
 }
 
-// start runs a server as the contract's ordinary role and waits until it is ready.
+// start runs a server as the ordinary role and waits until it is ready.
 func start(t testing.TB, db *pgtest.DB, change func(*Config)) *running {
 	t.Helper()
 	return startVia(t, db, change, func(s feed.Sink) feed.Sink { return s })
