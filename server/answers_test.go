@@ -51,6 +51,51 @@ func TestJoinsLeftOrReplacedAtOnceAreAnswered(t *testing.T) {
 	r.await("all channels to be gone", func() bool { return counter(t, r, "realtime_channels") == 0 })
 }
 
+// Leave and join in one breath, before the first join is decided: all three are answered, and the first channel is closed.
+func TestLeaveAndJoinBeforeTheDecision(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), func(c *Config) { c.MaxJoinsPerSecond = 0 })
+	r.exec(allowMembers + `insert into members (user_id, room) select 'u1', 'room-' || i from generate_series(0, 39) as i`)
+	c := r.dial(token(t, "u1", "authenticated", nil))
+	for i := range 40 {
+		topic := fmt.Sprint("room-", i)
+		first := c.push("", "realtime:"+topic, "phx_join", config(private()))
+		leave := c.push(first, "realtime:"+topic, "phx_leave", map[string]any{})
+		again := c.push(first, "realtime:"+topic, "phx_leave", map[string]any{})
+		second := c.push("", "realtime:"+topic, "phx_join", config(private()))
+		c.reply(first)
+		for _, ref := range []string{leave, again, second} {
+			if status, response := c.reply(ref); status != "ok" {
+				t.Errorf("%s: %s %s", topic, status, response)
+			}
+		}
+		c.wait("the first channel's end", func(f frame) bool { return isEvent(topic, "phx_close")(f) && *f.JoinRef == first })
+		if n := count(c, func(f frame) bool { return isEvent(topic, "phx_close")(f) && *f.JoinRef == second }); n != 0 {
+			t.Errorf("%s: the second channel was closed", topic)
+		}
+	}
+	if n := counter(t, r, "realtime_channels"); n != 40 {
+		t.Errorf("%v channels, want 40", n)
+	}
+}
+
+// A token that is refused while the join is not decided answers the join, and a leave behind it.
+func TestRefusedTokenAnswersJoinAndLeave(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(`create policy slow on realtime.messages for select to authenticated using ((select pg_sleep(1)) is not null)`)
+	c := r.dial(token(t, "u1", "authenticated", nil))
+	join := c.push("", "realtime:a", "phx_join", config(private()))
+	leave := c.push(join, "realtime:a", "phx_leave", map[string]any{})
+	c.push(join, "realtime:a", "access_token", map[string]any{"access_token": "no token"})
+	if status, response := c.reply(join); status != "error" || !strings.Contains(string(response), "MalformedJWT") {
+		t.Errorf("join: %s %s", status, response)
+	}
+	if status, _ := c.reply(leave); status != "ok" {
+		t.Error("leave not answered with ok")
+	}
+}
+
 // A push that cannot be read is answered where its refs can be.
 func TestMalformedPushesAreAnswered(t *testing.T) {
 	t.Parallel()

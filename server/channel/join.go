@@ -38,8 +38,8 @@ type Channel struct {
 	overdue      *time.Timer // of the first that waits
 	ended        bool
 	admitted     bool
-	leaving      *protocol.Message // a phx_leave that came before the join was answered
-	cancelReady  func()            // takes back the wish to be told that the feed hears
+	leaving      *protocol.Ref // of a phx_leave that came before the join was answered
+	cancelReady  func()        // takes back the wish to be told that the feed hears
 
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
 }
@@ -51,8 +51,7 @@ func (s *Session) join(m protocol.Message) {
 		joinRef = m.Ref
 	}
 	c := &Channel{session: s, topic: m.Topic, name: protocol.SubTopic(m.Topic), joinRef: joinRef, ref: m.Ref, held: true}
-	if old := s.takePlace(c); old != nil {
-		old.supersede()
+	if old := s.takePlace(c); old != nil && !old.supersede() {
 		c.replaced = old.joinRef
 	}
 	if code, text := c.prepare(m.Payload); code != "" {
@@ -74,22 +73,24 @@ func (s *Session) takePlace(c *Channel) (old *Channel) {
 	return old
 }
 
-// supersede ends a channel whose place another join takes. A join that was not answered yet is.
-func (c *Channel) supersede() {
-	waiting, first := c.finish()
+// supersede ends a channel whose place another join takes, and answers what it owes; closed tells that its client was
+// told phx_close already, because it had asked to leave.
+func (c *Channel) supersede() (closed bool) {
+	rest, first := c.finish()
 	if !first {
-		return
+		return false
 	}
-	c.refuseAll(waiting, protocol.Unauthorized)
+	c.refuseAll(rest.waiting, protocol.JoinSuperseded)
 	if c.sub != nil {
 		c.session.Hub.Leave(c.sub)
 	}
-	c.mu.Lock()
-	answered := c.admitted
-	c.mu.Unlock()
-	if !answered {
+	if !rest.answered {
 		c.answer(protocol.JoinSuperseded, protocol.JoinSuperseded.Text())
 	}
+	if rest.leaving != nil {
+		c.session.left(c, *rest.leaving)
+	}
+	return rest.leaving != nil
 }
 
 // prepare checks everything that needs no database; a code means that the join is refused.

@@ -117,20 +117,12 @@ func (c *Channel) Deliver(f *protocol.Frame) {
 	c.session.Metrics.Withheld.WithLabelValues("wire_version").Inc()
 }
 
-// Ended says why, answers a join that was not answered, and closes the channel.
+// Ended says why, answers what was not answered, and closes the channel.
 func (c *Channel) Ended(why hub.End, v hub.Verdict) {
-	s := c.session
 	c.mu.Lock()
-	refreshed, joining, subject, leaving := c.refreshed, !c.admitted, c.claims.Subject, c.leaving
+	refreshed, joining, subject := c.refreshed, !c.admitted, c.claims.Subject
 	c.mu.Unlock()
-	waiting, first := c.finish()
-	if !first {
-		return
-	}
-	s.forget(c)
-	s.log.Info("channel ended", "topic", c.name, "sub", subject, "reason", why,
-		"sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
-	code, event := verdictCode(why, v)
+	code, event := verdictCode(why)
 	text := code.Text()
 	switch {
 	case code == protocol.Unauthorized && !joining && !refreshed:
@@ -140,22 +132,38 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	case code == protocol.MessagesWithheld:
 		text = code.Text(0, "more were waiting for a decision than may wait")
 	}
-	c.refuseAll(waiting, code)
-	if joining {
+	if c.conclude(code, text, event) {
+		c.session.log.Info("channel ended", "topic", c.name, "sub", subject, "reason", why,
+			"sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
+	}
+}
+
+// conclude ends a channel at the server's wish: it answers what was not answered, the join included, says why, and
+// closes. false: it had ended before.
+func (c *Channel) conclude(code protocol.Code, text, event string) bool {
+	s := c.session
+	rest, first := c.finish()
+	if !first {
+		return false
+	}
+	s.forget(c)
+	c.refuseAll(rest.waiting, code)
+	if !rest.answered {
 		c.answer(code, text)
-		if leaving != nil {
-			s.left(c, *leaving)
+		if rest.leaving != nil {
+			s.left(c, *rest.leaving)
 		}
-		return
+		return true
 	}
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
 	c.system("system", protocol.StatusError, text)
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, event, nil))
+	return true
 }
 
 // verdictCode is what a client is told, and by which event the channel is closed: phx_close is final for the official
 // client, after phx_error it joins again.
-func verdictCode(why hub.End, v hub.Verdict) (protocol.Code, string) {
+func verdictCode(why hub.End) (protocol.Code, string) {
 	switch why {
 	case hub.EndRefused, hub.EndRevoked:
 		return protocol.Unauthorized, protocol.EventClose
@@ -173,13 +181,14 @@ func (c *Channel) system(extension, status, message string) {
 	c.session.sender.Send(protocol.Push(c.session.version, c.joinRef, "", c.topic, protocol.EventSystem, payload))
 }
 
-// refuseAll answers sends whose decision ended the channel.
+// refuseAll answers sends that were waiting when the channel ended with code.
 func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 	for _, p := range waiting {
-		if code == protocol.Unauthorized || code == protocol.NoLongerAuthorized {
-			c.refuse(p.ref, protocol.SendDenied, c.name)
-		} else {
+		switch code {
+		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject:
 			c.refuse(p.ref, protocol.UnableToConnectToProject)
+		default:
+			c.refuse(p.ref, protocol.SendDenied, c.name)
 		}
 	}
 }
@@ -194,13 +203,19 @@ func (c *Channel) end() {
 	}
 }
 
-// finish stops everything that could still happen to the channel, and gives the sends that were not answered; first is
-// false if that was done before.
-func (c *Channel) finish() (waiting []waitingPush, first bool) {
+// unanswered is what a channel that ends still owes its client.
+type unanswered struct {
+	waiting  []waitingPush
+	answered bool          // the join was
+	leaving  *protocol.Ref // of a phx_leave that came before the join was
+}
+
+// finish stops everything that could still happen to the channel; first is false if that was done before.
+func (c *Channel) finish() (rest unanswered, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
-		return nil, false
+		return unanswered{}, false
 	}
 	c.ended = true
 	if c.timer != nil {
@@ -209,5 +224,5 @@ func (c *Channel) finish() (waiting []waitingPush, first bool) {
 	if c.cancelReady != nil {
 		c.cancelReady()
 	}
-	return c.takeWaiting(), true
+	return unanswered{c.takeWaiting(), c.admitted, c.leaving}, true
 }

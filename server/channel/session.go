@@ -150,19 +150,24 @@ func (s *Session) leave(c *Channel, m protocol.Message) {
 		return
 	}
 	c.mu.Lock()
-	if !c.admitted && !c.ended { // the join is answered first
-		c.leaving = &m
-		c.mu.Unlock()
-		return
+	joining := !c.admitted && !c.ended
+	again := joining && c.leaving != nil
+	if joining && !again {
+		c.leaving = &m.Ref // the join is answered first
 	}
 	c.mu.Unlock()
-	c.end()
-	s.left(c, m)
+	switch {
+	case again:
+		s.sender.Send(protocol.Reply(s.version, c.joinRef, m.Ref, m.Topic, protocol.StatusOK, nil))
+	case !joining:
+		c.end()
+		s.left(c, m.Ref)
+	}
 }
 
 // left answers phx_leave and closes the channel.
-func (s *Session) left(c *Channel, m protocol.Message) {
-	s.sender.Send(protocol.Reply(s.version, c.joinRef, m.Ref, c.topic, protocol.StatusOK, nil))
+func (s *Session) left(c *Channel, ref protocol.Ref) {
+	s.sender.Send(protocol.Reply(s.version, c.joinRef, ref, c.topic, protocol.StatusOK, nil))
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, protocol.EventClose, nil))
 }
 

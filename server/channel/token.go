@@ -82,23 +82,8 @@ func (c *Channel) expired(token string) {
 
 // close ends the channel because of its token.
 func (c *Channel) close(code protocol.Code, text string) {
-	waiting, first := c.finish()
-	if !first {
-		return
+	c.session.Hub.Leave(c.sub)
+	if c.conclude(code, text, protocol.EventClose) {
+		c.session.log.Info("channel ended", "topic", c.name, "reason", code)
 	}
-	s := c.session
-	s.forget(c)
-	s.Hub.Leave(c.sub)
-	c.mu.Lock()
-	joining := !c.admitted
-	c.mu.Unlock()
-	s.log.Info("channel ended", "topic", c.name, "reason", code)
-	c.refuseAll(waiting, protocol.Unauthorized)
-	if joining {
-		c.answer(code, text)
-		return
-	}
-	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
-	c.system("system", protocol.StatusError, text)
-	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, protocol.EventClose, nil))
 }

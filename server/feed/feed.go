@@ -1,7 +1,7 @@
 // Package feed is the one ordered stream of what the database says: rights that may have changed, and messages sent from
 // SQL, in the order in which their transactions were committed and, within one, were said.
 //
-// A Source brings hints from the database; today it is LISTEN/NOTIFY. Anyone can NOTIFY, so a hint never carries
+// Hints come from a source in the database; today it is LISTEN/NOTIFY. Anyone can NOTIFY, so a hint never carries
 // content: a message is read from the table it names, a mark only has the policies asked again. The feed proves that it
 // hears, by heartbeats that take the same way, and says when it does not.
 //

@@ -181,9 +181,7 @@ func (f *Feed) watch(ctx context.Context, giveUp func()) {
 		default:
 			continue
 		}
-		f.mu.Lock()
-		f.epoch++
-		f.mu.Unlock()
+		f.interrupted()
 		f.deaf() // at once: the feed's own goroutine may be stuck behind what it cannot read
 		giveUp()
 		return

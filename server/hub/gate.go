@@ -9,7 +9,8 @@ import (
 	"rowcast/server/snapshot"
 )
 
-// gate stands before one subscription and decides what passes, and when. It is a state machine without time or I/O.
+// gate stands before one subscription and decides what passes, and when. It is a state machine; the worker
+// does what takes time.
 //
 //	new → joining → open ⇄ held → ended
 //
@@ -42,12 +43,12 @@ const (
 
 // waiting is a frame, or a run of marks if frame is nil.
 type waiting struct {
-	frame *protocol.Frame
-	xid   snapshot.XID // of the frame
-	first heardMark
-	last  heardMark
-	mixed bool // marks of several transactions, or that say so: anyone can forge one, with any transaction in it
-	named bool // one of the marks is of the kind that withholds (see allow)
+	frame  *protocol.Frame
+	xid    snapshot.XID // of the frame
+	first  heardMark
+	last   heardMark
+	mixed  bool // marks of several transactions, or that say so: anyone can forge one, with any transaction in it
+	strict bool // one of the marks is of the kind that withholds (see allow)
 }
 
 // heardMark is a mark as a gate remembers it.
@@ -70,14 +71,14 @@ func (g *gate) mark(m Mark, heard time.Time) bool {
 		g.markedAt = heard
 	}
 	g.marks++
-	this, named := heardMark{m.XID, g.marks}, !m.Lenient
+	this, strict := heardMark{m.XID, g.marks}, !m.Lenient
 	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil { // marks with no frame between them are one run
 		run := &g.waiting[n-1]
 		run.mixed = run.mixed || run.last.xid != this.xid
-		run.last, run.named = this, run.named || named
+		run.last, run.strict = this, run.strict || strict
 		return true
 	}
-	g.waiting = append(g.waiting, waiting{first: this, last: this, named: named})
+	g.waiting = append(g.waiting, waiting{first: this, last: this, strict: strict})
 	return true
 }
 
@@ -141,20 +142,20 @@ func (g *gate) allow(v Verdict) released {
 		}
 	}
 	var out released
-	named := false
+	strict := false
 	for i, w := range g.waiting {
 		if w.frame == nil {
 			if !g.sawAll(v, w) {
 				g.keep(i)
-				g.waiting[0].named = g.waiting[0].named || named && i < lastSeen
+				g.waiting[0].strict = g.waiting[0].strict || strict && i < lastSeen
 				return out
 			}
-			named = named || w.named
+			strict = strict || w.strict
 			continue
 		}
 		switch {
 		case !g.passes(w.xid):
-		case named && i < lastSeen:
+		case strict && i < lastSeen:
 			out.withheld++
 		default:
 			out.frames = append(out.frames, w.frame)

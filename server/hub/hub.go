@@ -9,7 +9,6 @@
 package hub
 
 import (
-	"log/slog"
 	"time"
 
 	"rowcast/server/metrics"
@@ -113,7 +112,6 @@ type Publication struct {
 type Options struct {
 	MaxHeldBytes int // what may wait for one subscription's verdict; 0: no bound
 	MaxLogBytes  int // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
-	Logger       *slog.Logger
 	Metrics      *metrics.Metrics
 }
 

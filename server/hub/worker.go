@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"iter"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -112,10 +113,22 @@ func (e marking) apply(w *worker) {
 }
 
 func (w *worker) markAll(m Mark, heard time.Time) {
-	for room, members := range w.rooms {
-		if room.Private {
+	for s := range w.private() {
+		w.mark(s, m, heard)
+	}
+}
+
+// private are the subscriptions that live by the database. They may be taken out on the way.
+func (w *worker) private() iter.Seq[*Subscription] {
+	return func(yield func(*Subscription) bool) {
+		for room, members := range w.rooms {
+			if !room.Private {
+				continue
+			}
 			for s := range members {
-				w.mark(s, m, heard)
+				if !yield(s) {
+					return
+				}
 			}
 		}
 	}
@@ -127,7 +140,7 @@ func (w *worker) mark(s *Subscription, m Mark, heard time.Time) {
 		return
 	}
 	if wasOpen {
-		w.options.Metrics.MarkedSessions.Inc()
+		w.options.Metrics.MarkedSubscriptions.Inc()
 		s.member.Held()
 	}
 	w.askAgain(s)
@@ -211,16 +224,11 @@ func (deaf) apply(w *worker) {
 	}
 	w.deaf = true
 	w.options.Metrics.FeedHearing.Set(0)
-	for room, members := range w.rooms {
-		if !room.Private {
-			continue
-		}
-		for s := range members {
-			if s.gate.state == gateJoining {
-				w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
-			} else {
-				w.mark(s, Mark{}, time.Now())
-			}
+	for s := range w.private() {
+		if s.gate.state == gateJoining {
+			w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
+		} else {
+			w.mark(s, Mark{}, time.Now())
 		}
 	}
 	w.silences++
@@ -240,12 +248,8 @@ func (e paused) apply(w *worker) {
 	if !w.deaf || w.silences != e.silence {
 		return
 	}
-	for room, members := range w.rooms {
-		if room.Private {
-			for s := range members {
-				s.member.Paused()
-			}
-		}
+	for s := range w.private() {
+		s.member.Paused()
 	}
 }
 
@@ -254,13 +258,9 @@ type hearing struct{ at time.Time }
 func (e hearing) apply(w *worker) {
 	w.deaf = false
 	w.options.Metrics.FeedHearing.Set(1)
-	for room, members := range w.rooms {
-		if room.Private {
-			for s := range members {
-				s.gate.round++ // answers under way may have waited for what was never heard
-				s.gate.asking, s.gate.paced = false, false
-			}
-		}
+	for s := range w.private() {
+		s.gate.round++ // answers under way may have waited for what was never heard
+		s.gate.asking, s.gate.paced = false, false
 	}
 	w.markAll(Mark{}, e.at)
 }

@@ -21,7 +21,7 @@ type Delivery struct {
 
 // Mark has everyone concerned decided again.
 func (d Delivery) Mark(m feed.Mark) {
-	d.Hub.Mark(hub.Mark{XID: m.XID, Subject: m.Subject, Topic: m.Topic, Lenient: m.Lenient})
+	d.Hub.Mark(hub.Mark(m))
 }
 
 // Deaf stops private delivery.

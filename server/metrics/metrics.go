@@ -31,12 +31,12 @@ type Metrics struct {
 	Withheld        *prometheus.CounterVec // frames not given to a receiver, by reason
 	MessagesDropped *prometheus.CounterVec // database messages not delivered to anyone, by reason
 
-	Decisions       *prometheus.CounterVec // decisions by verdict (allowed, denied, error)
-	DecisionSeconds prometheus.Histogram   // one decision round trip, a batch counted once
-	DecisionBatch   prometheus.Histogram   // requests in one round trip
-	Marks           *prometheus.CounterVec // invalidations heard, by aim (subject, topic, both, all)
-	MarkedSessions  prometheus.Counter     // subscriptions put on hold by a mark
-	RevokeSeconds   prometheus.Histogram   // mark heard to channel cut
+	Decisions           *prometheus.CounterVec // decisions by verdict (allowed, denied, error)
+	DecisionSeconds     prometheus.Histogram   // one decision round trip, a batch counted once
+	DecisionBatch       prometheus.Histogram   // requests in one round trip
+	Marks               *prometheus.CounterVec // invalidations heard, by aim (subject, topic, both, all)
+	MarkedSubscriptions prometheus.Counter     // subscriptions put on hold by a mark
+	RevokeSeconds       prometheus.Histogram   // mark heard to channel cut
 
 	FeedHearing    prometheus.Gauge       // 1 while the feed is proven to hear, else 0
 	FeedReconnects prometheus.Counter     // times the listener was set up again
@@ -73,7 +73,7 @@ func New() *Metrics {
 	m.DecisionSeconds = m.histogram("realtime_decision_seconds", "One decision round trip.", m.latencyBuckets)
 	m.DecisionBatch = m.histogram("realtime_decision_batch_requests", "Requests decided in one round trip.", prometheus.ExponentialBuckets(1, 2, 8))
 	m.Marks = m.counters("realtime_marks_total", "Invalidations heard.", "aim")
-	m.MarkedSessions = m.counter("realtime_marked_subscriptions_total", "Subscriptions put on hold until decided again.")
+	m.MarkedSubscriptions = m.counter("realtime_marked_subscriptions_total", "Subscriptions put on hold until decided again.")
 	m.RevokeSeconds = m.histogram("realtime_revoke_seconds", "From hearing that a right changed to the channel being cut.", m.latencyBuckets)
 
 	m.FeedHearing = m.gauge("realtime_feed_hearing", "1 while the server is proven to hear the database.")

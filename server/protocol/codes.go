@@ -63,7 +63,6 @@ const (
 	TextReplayFailed       = "Realtime was unable to replay messages"
 	TextSubscribed         = "Subscribed to PostgreSQL"
 	TextReplicationReady   = "Replication connection established"
-	TextTrackSizeExceeded  = "Track message size exceeded"
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
 	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
 )
