@@ -207,3 +207,21 @@ func TestJoinStarves(t *testing.T) {
 		t.Errorf("asked %d times, ended %d times (%s)", len(r.asks), r.ended, r.why)
 	}
 }
+
+// Each mark is answered at once, and forged again: beyond the burst, asking waits for its time.
+func TestAskingAgainIsPaced(t *testing.T) {
+	t.Parallel()
+	w, r, s := admitted(t, 0)
+	put := 0
+	w.later = func(time.Duration, entry) { put++ }
+	for range 1000 {
+		marking{Mark{}, time.Now()}.apply(w)
+		answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
+	}
+	if n := len(r.asks); n < againBurst || n > 2*againBurst {
+		t.Errorf("asked %d times, want about %d", n, againBurst)
+	}
+	if put != 1 {
+		t.Errorf("%d asks wait for their time, want 1", put)
+	}
+}
