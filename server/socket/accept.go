@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/coder/websocket"
 )
@@ -61,6 +62,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.ws.SetReadLimit(limit)
 	s.tune(c.tap.Conn)
+	if plain, ok := c.tap.Conn.(syscall.Conn); ok {
+		c.raw, _ = plain.SyscallConn() // without it, a goroutine writes
+	}
 	admitted = false
 	s.register(c)
 	go c.run(open)

@@ -237,7 +237,7 @@ func BenchmarkGather(b *testing.B) {
 				"copy": func(c net.Conn) error {
 					bt := batches.Get().(*batch)
 					bt.frames = append(bt.frames[:0], list...)
-					_, err := c.Write(bt.gather())
+					_, err := c.Write(bt.join())
 					clear(bt.frames)
 					batches.Put(bt)
 					return err

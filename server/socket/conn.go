@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -17,19 +18,22 @@ type Conn struct {
 	server   *Server
 	id       [16]byte
 	tap      tap
+	raw      syscall.RawConn // the connection's descriptor; nil where it is no plain socket
 	ws       *websocket.Conn // used by the reader only
 	handler  atomic.Pointer[Handler]
 	lastRead atomic.Int64 // Server.now of the last bytes received
 	shut     atomic.Bool  // no frame is accepted or handed to the handler any more; set under mu
 
-	mu      sync.Mutex // guards what follows
-	queue   queue
-	writing bool   // a writer goroutine runs
-	read    bool   // the reader has ended
-	cut     bool   // the connection is given up: nothing more is written
-	fin     bool   // our side is to be closed once the queue is empty
-	reason  Reason // the first one given
-	timer   *time.Timer
+	mu        sync.Mutex // guards what follows; held across writes, which do not wait
+	queue     queue
+	unflushed bool   // somebody has promised to Flush
+	writing   bool   // a goroutine writes what the socket did not take at once
+	read      bool   // the reader has ended
+	cut       bool   // the connection is given up: nothing more is written
+	fin       bool   // our side is to be closed once the queue is empty
+	reason    Reason // the first one given
+	timer     *time.Timer
+	backlog   backlog
 }
 
 func newConn(s *Server) *Conn {
@@ -53,40 +57,32 @@ func (c *Conn) Handler() Handler {
 	return nil
 }
 
-// Send queues one complete WebSocket frame, which is shared and must never change again. It reports whether the socket
-// still takes frames. A frame that finds more than MaxQueueBytes waiting ends the socket as a slow reader.
+// Send queues one complete WebSocket frame, which is shared and must never change again, and writes it if the socket
+// takes it. It reports whether the socket still takes frames. A frame that finds more than MaxQueueBytes waiting ends the
+// socket as a slow reader.
 func (c *Conn) Send(frame []byte) bool {
 	c.mu.Lock()
-	if c.shut.Load() {
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.shut.Load() || !c.pushLocked(queued{frame: frame}) {
 		return false
 	}
-	if !c.queue.push(frame, c.server.opt.MaxQueueBytes) {
-		// What waits is given up for a close frame that says why, should the client read on in time.
-		c.queue.drop()
-		c.closeLocked(closeTryLater, SlowReader)
-		return false
-	}
-	c.wakeAndUnlock()
+	c.writeLocked()
 	return true
 }
-
-// closeTryLater is the close code of a reader that was too slow (RFC 6455's registry: try again later).
-const closeTryLater = 1013
 
 // sendControl queues a control frame of the WebSocket library. After a close frame, ours or the answer to the client's,
 // nothing may follow (RFC 6455, 5.5.1): later ones are swallowed, so that the library goes on reading for the client's.
 func (c *Conn) sendControl(frame []byte) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.shut.Load() {
-		defer c.mu.Unlock()
 		return !c.cut
 	}
 	c.queue.pushControl(frame)
 	if frame[0] == closeFrame {
 		c.shutLocked()
 	}
-	c.wakeAndUnlock()
+	c.writeLocked()
 	return true
 }
 
@@ -94,19 +90,18 @@ func (c *Conn) sendControl(frame []byte) bool {
 // it. The connection is dropped when the client has answered, or after CloseTimeout. Only the first call counts.
 func (c *Conn) Close(code int, reason Reason) {
 	c.mu.Lock()
-	if c.shut.Load() {
-		c.mu.Unlock()
-		return
+	defer c.mu.Unlock()
+	if !c.shut.Load() {
+		c.closeLocked(code, reason)
 	}
-	c.closeLocked(code, reason)
 }
 
-// closeLocked queues the close frame behind what waits, and unlocks.
+// closeLocked queues the close frame behind what waits.
 func (c *Conn) closeLocked(code int, reason Reason) {
 	c.reason = reason
 	c.queue.pushControl([]byte{closeFrame, 2, byte(code >> 8), byte(code)})
 	c.shutLocked()
-	c.wakeAndUnlock()
+	c.writeLocked()
 }
 
 // Kill drops the connection at once, without a close frame; what waits is lost. An earlier reason is kept.

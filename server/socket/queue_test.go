@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,7 +28,7 @@ func TestQueueBound(t *testing.T) {
 			t.Parallel()
 			var q queue
 			for i, f := range tt.push {
-				if got := q.push(f, tt.limit); got != tt.fits[i] {
+				if got := q.push(queued{frame: f}, tt.limit); got != tt.fits[i] {
 					t.Fatalf("push %d = %v, want %v", i, got, tt.fits[i])
 				}
 			}
@@ -39,11 +40,11 @@ func TestQueueTake(t *testing.T) {
 	t.Parallel()
 	var q queue
 	for _, n := range []int{10, 20, 500, 30, 30} {
-		q.push(make([]byte, n), 0)
+		q.push(queued{frame: make([]byte, n)}, 0)
 	}
 	var got [][]int
 	for {
-		frames := q.take(nil, 64)
+		frames := take(&q, 64)
 		if len(frames) == 0 {
 			break
 		}
@@ -67,7 +68,7 @@ func TestQueueKeepsTheNewestPongs(t *testing.T) {
 	for i := range 1000 {
 		q.pushControl([]byte{pongFrame, 1, byte(i)})
 	}
-	frames := q.take(nil, 1<<20)
+	frames := take(&q, 1<<20)
 	if len(frames) != maxPongs {
 		t.Fatalf("%d pongs waited, want %d", len(frames), maxPongs)
 	}
@@ -77,66 +78,116 @@ func TestQueueKeepsTheNewestPongs(t *testing.T) {
 	}
 }
 
+// take has everything that is gathered leave.
+func take(q *queue, size int) [][]byte {
+	frames := q.gather(nil, size)
+	q.advance(len(bytes.Join(frames, nil)))
+	return frames
+}
+
 // TestQueueModel compares with the plainest queue there is: one slice of all frames.
 func TestQueueModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
+		const limit = 1000
 		var q queue
-		var model [][]byte
+		var model []queued
+		sent := 0 // of the first
+		voids := []*atomic.Bool{nil, new(atomic.Bool), new(atomic.Bool)}
 		id := 0
 		frame := func(first byte, size int) []byte {
 			id++
 			return append([]byte{first, byte(id), byte(id >> 8)}, make([]byte, size)...)
 		}
 		total := func() (n int) {
-			for _, f := range model {
-				n += len(f)
+			for _, w := range model {
+				n += len(w.frame)
 			}
-			return n
+			return n - sent
+		}
+		purge := func() {
+			kept := model[:0:0]
+			for i, w := range model {
+				if i == 0 && sent > 0 || !w.isVoid() {
+					kept = append(kept, w)
+				}
+			}
+			model = kept
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"data": func(t *rapid.T) {
-				f := frame(0x81, rapid.IntRange(0, 300).Draw(t, "size"))
-				const limit = 1000
-				fits := len(model) == 0 || total()-len(model[0])+len(f) <= limit
-				if got := q.push(f, limit); got != fits {
-					t.Fatalf("push = %v, want %v", got, fits)
+				w := queued{frame(0x81, rapid.IntRange(0, 300).Draw(t, "size")), rapid.SampledFrom(voids).Draw(t, "void")}
+				fits := func() bool { return len(model) == 0 || total()+sent-len(model[0].frame)+len(w.frame) <= limit }
+				if !fits() {
+					purge()
 				}
-				if fits {
-					model = append(model, f)
+				want := fits()
+				if got := q.push(w, limit); got != want {
+					t.Fatalf("push = %v, want %v", got, want)
+				}
+				if want {
+					model = append(model, w)
 				}
 			},
 			"pong": func(t *rapid.T) {
 				f := frame(pongFrame, rapid.IntRange(0, 120).Draw(t, "size"))
 				pongs, newest := 0, 0
 				for i, m := range model {
-					if m[0] == pongFrame {
+					if m.frame[0] == pongFrame {
 						pongs, newest = pongs+1, i
 					}
 				}
 				if pongs == maxPongs {
-					model[newest] = f
+					model[newest].frame = f
 				} else {
-					model = append(model, f)
+					model = append(model, queued{frame: f})
 				}
 				q.pushControl(f)
 			},
-			"take": func(t *rapid.T) {
+			"void": func(t *rapid.T) {
+				v := rapid.IntRange(1, 2).Draw(t, "which")
+				voids[v].Store(true)
+				voids[v] = new(atomic.Bool)
+			},
+			"drop": func(t *rapid.T) {
+				if rapid.IntRange(0, 9).Draw(t, "really") > 0 {
+					return
+				}
+				q.drop()
+				if sent > 0 {
+					model = model[:1]
+				} else {
+					model = nil
+				}
+			},
+			"write": func(t *rapid.T) {
 				size := rapid.IntRange(1, 1000).Draw(t, "bytes")
-				n, sum := 0, 0
-				for n < len(model) && (n == 0 || sum+len(model[n]) <= size) {
-					sum += len(model[n])
-					n++
+				for sent == 0 && len(model) > 0 && model[0].isVoid() {
+					model = model[1:]
 				}
-				got := q.take(nil, size)
-				if !bytes.Equal(bytes.Join(got, nil), bytes.Join(model[:n], nil)) || len(got) != n {
-					t.Fatalf("took %d frames, want %d", len(got), n)
+				var want []byte
+				for i, w := range model {
+					f := w.frame
+					if i == 0 {
+						f = f[sent:]
+					} else if len(want)+len(f) > size || w.isVoid() {
+						break
+					}
+					want = append(want, f...)
 				}
-				model = model[n:]
+				got := bytes.Join(q.gather(nil, size), nil)
+				if !bytes.Equal(got, want) {
+					t.Fatalf("gathered %d bytes, want %d", len(got), len(want))
+				}
+				n := rapid.IntRange(0, len(got)).Draw(t, "taken")
+				q.advance(n)
+				for sent += n; len(model) > 0 && sent >= len(model[0].frame); model = model[1:] {
+					sent -= len(model[0].frame)
+				}
 			},
 			"": func(t *rapid.T) {
-				if q.bytes != total() {
-					t.Fatalf("%d bytes counted, want %d", q.bytes, total())
+				if q.bytes != total() || q.len() != len(model) {
+					t.Fatalf("%d bytes in %d frames counted, want %d in %d", q.bytes, q.len(), total(), len(model))
 				}
 			},
 		})

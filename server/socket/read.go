@@ -126,10 +126,9 @@ func (c *Conn) conclude(err error) (Reason, int) {
 func (c *Conn) dismiss(code int, reason Reason) {
 	c.Close(code, reason)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.fin = true
-	written := !c.writing && !c.cut
-	c.mu.Unlock()
-	if written {
-		c.closeWrite()
+	if !c.writing {
+		c.endOutputLocked()
 	}
 }

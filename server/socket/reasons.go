@@ -7,7 +7,7 @@ const (
 	ClientClosed  Reason = "client_closed"  // the client sent a close frame
 	ClientGone    Reason = "client_gone"    // the connection ended without a close frame
 	Idle          Reason = "idle"           // nothing was received for IdleTimeout
-	SlowReader    Reason = "slow_reader"    // more than MaxQueueBytes waited for the client
+	SlowReader    Reason = "slow_reader"    // more than MaxQueueBytes, or for longer than MaxQueueAge, waited for the client
 	WriteTimeout  Reason = "write_timeout"  // the client took nothing for WriteTimeout
 	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message
 	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
@@ -31,4 +31,5 @@ const (
 	codeTooBig        = 1009
 	codeInternal      = 1011
 	codeRestart       = 1012
+	codeTryLater      = 1013 // of the registry that the RFC began
 )

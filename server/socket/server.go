@@ -22,7 +22,8 @@ type Options struct {
 	MaxFrameBytes  int // one message from a client; a larger one ends its socket with code 1009
 	MaxQueueBytes  int // what may wait for a client behind the frame that is next to go
 
-	WriteTimeout time.Duration // for the client to take a write (10 s)
+	WriteTimeout time.Duration // for the client to take some more of what is being written (10 s)
+	MaxQueueAge  time.Duration // for a frame that waits to be taken whole (60 s; negative: for ever)
 	IdleTimeout  time.Duration // without a byte received (60 s; negative: for ever)
 	CloseTimeout time.Duration // for a client to take what waits and to answer a close frame (5 s)
 	SendBuffer   int           // SO_SNDBUF: what the kernel may hold for a client without our seeing it (64 KB)
@@ -59,6 +60,7 @@ type Refusal struct {
 
 const (
 	defaultWriteTimeout = 10 * time.Second
+	defaultMaxQueueAge  = 60 * time.Second // 3 MB on a line of 50 KB/s
 	defaultIdleTimeout  = 60 * time.Second // more than two of the clients' heartbeats, which come every 25 s
 	defaultCloseTimeout = 5 * time.Second
 	defaultSendBuffer   = 64 << 10 // the kernel's own choice may reach 4 MB, and hides a stalled client for minutes
@@ -84,6 +86,7 @@ type Server struct {
 // NewServer returns a server that is ready to accept. Idle sockets are noticed once Start is called.
 func NewServer(opt Options) *Server {
 	opt.WriteTimeout = cmp.Or(opt.WriteTimeout, defaultWriteTimeout)
+	opt.MaxQueueAge = cmp.Or(opt.MaxQueueAge, defaultMaxQueueAge)
 	opt.IdleTimeout = cmp.Or(opt.IdleTimeout, defaultIdleTimeout)
 	opt.CloseTimeout = cmp.Or(opt.CloseTimeout, defaultCloseTimeout)
 	opt.SendBuffer = cmp.Or(opt.SendBuffer, defaultSendBuffer)

@@ -2,21 +2,26 @@ package socket
 
 import "time"
 
-// sweepsPerTimeout is how often idle sockets are looked for: at most a twelfth of IdleTimeout late, 5 s by default.
+// sweepsPerTimeout is how often sockets are looked at: at most a twelfth of a timeout late, 5 s by default.
 const sweepsPerTimeout = 12
 
-// Start begins to look for idle sockets: one sweep for all, instead of a timer for each. Close ends it.
+// Start begins to look for sockets that are idle or too far behind: one sweep for all, instead of timers for each. Close
+// ends it.
 func (s *Server) Start() {
-	if s.opt.IdleTimeout < 0 {
+	every := s.opt.MaxQueueAge
+	if s.opt.IdleTimeout > 0 && (every <= 0 || s.opt.IdleTimeout < every) {
+		every = s.opt.IdleTimeout
+	}
+	if every <= 0 {
 		return
 	}
 	s.sweeping.Go(func() {
-		tick := time.NewTicker(max(s.opt.IdleTimeout/sweepsPerTimeout, time.Millisecond))
+		tick := time.NewTicker(max(every/sweepsPerTimeout, time.Millisecond))
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
-				s.closeIdle()
+				s.sweep()
 			case <-s.stop:
 				return
 			}
@@ -24,12 +29,39 @@ func (s *Server) Start() {
 	})
 }
 
-// closeIdle closes the sockets from which nothing was received for IdleTimeout; pings and pongs count.
-func (s *Server) closeIdle() {
-	oldest := s.now() - int64(s.opt.IdleTimeout)
+// sweep closes the sockets from which nothing was received for IdleTimeout (pings and pongs count), and those for which
+// a frame has waited longer than MaxQueueAge.
+func (s *Server) sweep() {
+	now := s.now()
 	for _, c := range s.snapshot() {
-		if c.lastRead.Load() <= oldest {
+		switch {
+		case s.opt.IdleTimeout > 0 && c.lastRead.Load() <= now-int64(s.opt.IdleTimeout):
 			c.Close(codeNormal, Idle)
+		case s.opt.MaxQueueAge > 0:
+			c.checkAge(now, int64(s.opt.MaxQueueAge))
 		}
+	}
+}
+
+// backlog remembers of one sweep what was waiting, instead of a time for every frame.
+type backlog struct {
+	seen int64  // when; 0: nothing was waiting
+	last uint64 // how many frames will have gone when all of it has
+}
+
+// checkAge ends the socket if the frames that an earlier sweep saw waiting still do.
+func (c *Conn) checkAge(now, limit int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q, b := &c.queue, &c.backlog
+	switch {
+	case c.shut.Load():
+	case b.seen == 0 || q.out >= b.last:
+		*b = backlog{}
+		if q.len() > 0 {
+			*b = backlog{now, q.out + uint64(q.len())}
+		}
+	case now-b.seen > limit:
+		c.giveUpLocked()
 	}
 }

@@ -283,6 +283,7 @@ func TestKillWhileTheHandlerWorks(t *testing.T) {
 		})
 		c, s := r.pipe(t)
 		c.mustWrite(t, opText, "work")
+		synctest.Wait() // until it does
 		begin := time.Now()
 		s.conn.Kill(InternalError)
 		c.expectEnd(t)
