@@ -41,6 +41,7 @@ type Channel struct {
 	leaving      *protocol.Ref // of a phx_leave that came before the join was answered
 	cancelReady  func()        // takes back the wish to be told that the feed hears
 
+	void       atomic.Bool  // set: what still waits to leave must not
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
 }
 
@@ -59,7 +60,7 @@ func (s *Session) join(m protocol.Message) {
 		c.answer(code, text)
 		return
 	}
-	c.sub = hub.NewSubscription(c.room, c.claims.Subject, c)
+	c.sub = hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
 	c.arm()
 	s.Hub.Join(c.sub)
 }
@@ -80,6 +81,7 @@ func (c *Channel) supersede() (closed bool) {
 	if !first {
 		return false
 	}
+	c.void.Store(true) // frames name the topic only: the client would take them for the new channel's
 	c.refuseAll(rest.waiting, protocol.JoinSuperseded)
 	if c.sub != nil {
 		c.session.Hub.Leave(c.sub)

@@ -108,17 +108,23 @@ func (c *Channel) Withheld(frames int) {
 	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
 }
 
-// Deliver gives the client a frame; nil where its wire version cannot carry it.
-func (c *Channel) Deliver(f *protocol.Frame) {
-	if frame := f.Bytes(c.session.version); frame != nil {
-		c.session.sender.Send(frame)
-		return
+// Deliver queues a frame for the client, if its wire version can carry it.
+func (c *Channel) Deliver(f *protocol.Frame) hub.Outlet {
+	frame := f.Bytes(c.session.version)
+	switch {
+	case frame == nil:
+		c.session.Metrics.Withheld.WithLabelValues("wire_version").Inc()
+	case c.session.sender.Queue(frame, &c.void):
+		return c.session.sender
 	}
-	c.session.Metrics.Withheld.WithLabelValues("wire_version").Inc()
+	return nil
 }
 
 // Ended says why, answers what was not answered, and closes the channel.
 func (c *Channel) Ended(why hub.End, v hub.Verdict) {
+	if why == hub.EndRevoked {
+		c.void.Store(true)
+	}
 	c.mu.Lock()
 	refreshed, joining, subject := c.refreshed, !c.admitted, c.claims.Subject
 	c.mu.Unlock()
@@ -196,6 +202,7 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 // end takes the channel out at the client's wish, or because its socket is gone.
 func (c *Channel) end() {
 	if _, first := c.finish(); first {
+		c.void.Store(true)
 		c.session.forget(c)
 		if c.sub != nil {
 			c.session.Hub.Leave(c.sub)

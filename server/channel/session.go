@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
@@ -18,9 +19,14 @@ import (
 	"rowcast/server/protocol"
 )
 
-// Sender takes complete frames for the client. It never blocks, and reports whether it still takes any.
+// Sender takes complete frames for the client, in order. It never blocks.
 type Sender interface {
+	// Send writes a frame, and reports whether any are still taken.
 	Send(frame []byte) bool
+	// Queue keeps a frame for the next write, and reports whether the caller has to Flush. Once void is set the frame
+	// does not begin to leave.
+	Queue(frame []byte, void *atomic.Bool) (flush bool)
+	Flush()
 }
 
 // Limits bound what one socket may do; 0 lifts a limit.
@@ -42,6 +48,8 @@ type Options struct {
 	Limits      Limits
 	Logger      *slog.Logger
 	Metrics     *metrics.Metrics
+
+	sessions atomic.Uint32 // opened so far
 }
 
 // Identity is who opened the socket.
@@ -56,6 +64,7 @@ type Identity struct {
 type Session struct {
 	*Options
 	version  protocol.Version
+	number   uint32
 	sender   Sender
 	identity Identity
 	log      *slog.Logger
@@ -70,7 +79,7 @@ type Session struct {
 // NewSession begins a session for a client that speaks version.
 func NewSession(o *Options, version protocol.Version, identity Identity, sender Sender) *Session {
 	return &Session{
-		Options: o, version: version, sender: sender, identity: identity,
+		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity,
 		log:   o.Logger.With("conn", identity.ConnID),
 		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond),
 		channels: map[string]*Channel{},

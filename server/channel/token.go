@@ -83,6 +83,7 @@ func (c *Channel) expired(token string) {
 // close ends the channel because of its token.
 func (c *Channel) close(code protocol.Code, text string) {
 	c.session.Hub.Leave(c.sub)
+	c.void.Store(true)
 	if c.conclude(code, text, protocol.EventClose) {
 		c.session.log.Info("channel ended", "topic", c.name, "reason", code)
 	}

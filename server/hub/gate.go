@@ -58,27 +58,27 @@ type heardMark struct {
 }
 
 // mark puts everything that follows on hold; false if it does not concern this gate.
-func (g *gate) mark(m Mark, heard time.Time) bool {
+func (g *gate) mark(m *marking) bool {
 	switch g.state {
 	case gateNew, gateEnded:
 		return false
 	case gateOpen:
 		// The admission saw this change, and nothing older than the admission is ever let through.
-		if g.since.Sees(m.XID) {
+		if !m.mixed && g.since.Sees(m.mark.XID) {
 			return false
 		}
 		g.state = gateHeld
-		g.markedAt = heard
+		g.markedAt = m.heard
 	}
 	g.marks++
-	this, strict := heardMark{m.XID, g.marks}, !m.Lenient
+	this, strict := heardMark{m.mark.XID, g.marks}, !m.mark.Lenient
 	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil { // marks with no frame between them are one run
 		run := &g.waiting[n-1]
-		run.mixed = run.mixed || run.last.xid != this.xid
+		run.mixed = run.mixed || m.mixed || run.last.xid != this.xid
 		run.last, run.strict = this, run.strict || strict
 		return true
 	}
-	g.waiting = append(g.waiting, waiting{first: this, last: this, strict: strict})
+	g.waiting = append(g.waiting, waiting{first: this, last: this, mixed: m.mixed, strict: strict})
 	return true
 }
 

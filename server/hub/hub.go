@@ -1,14 +1,18 @@
 // Package hub knows who is on which channel of this node, gives them frames, and keeps the order that revocation rests on.
 //
 // Everything that happens to delivery goes through one ordered log: frames, joins, leaves, marks (a right may have
-// changed) and verdicts (it was asked again). One worker reads it. Whoever appends a mark before a frame can rely on it:
-// no marked subscription is given that frame until Postgres has said yes again.
+// changed) and verdicts (it was asked again). It is dealt out to one worker per core; all subscriptions of a connection
+// belong to one of them. Whoever appends a mark before a frame can rely on it: no marked subscription is given that frame
+// until Postgres has said yes again.
 //
 // The hub does not decide: it asks a subscription's Member to have it decided, and is told. It knows neither tokens nor
 // sockets nor SQL.
 package hub
 
 import (
+	"cmp"
+	"runtime"
+	"sync"
 	"time"
 
 	"rowcast/server/metrics"
@@ -73,11 +77,15 @@ type Member interface {
 	Decided(Rights)
 	// Withheld tells that frames were not given because the right was lost and regained around them.
 	Withheld(frames int)
-	// Deliver gives one frame.
-	Deliver(*protocol.Frame)
+	// Deliver gives one frame. It may leave later: what is returned is flushed at the end of the worker's round; nil if
+	// that was promised before.
+	Deliver(*protocol.Frame) Outlet
 	// Ended tells that nothing follows. Not called after Leave.
 	Ended(End, Verdict)
 }
+
+// Outlet is a member's connection, in which frames collect until they are flushed: one write for all of a round.
+type Outlet interface{ Flush() }
 
 // Mark says that rights may have changed. Empty means every subject, every topic.
 type Mark struct {
@@ -110,49 +118,63 @@ type Publication struct {
 
 // Options of a Hub.
 type Options struct {
-	MaxHeldBytes int // what may wait for one subscription's verdict; 0: no bound
-	MaxLogBytes  int // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
+	Workers      int           // 0: GOMAXPROCS
+	MaxHeldBytes int           // what may wait for one subscription's verdict; 0: no bound
+	MaxLogBytes  int           // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
+	MaxDeaf      time.Duration // private subscriptions end after so long without hearing the database; 0: 30 s
 	Metrics      *metrics.Metrics
 }
 
+const (
+	defaultMaxLogBytes = 64 << 20
+	// defaultMaxDeaf is longer than a restart of Postgres takes, and shorter than people wait in front of a channel that
+	// looks alive.
+	defaultMaxDeaf = 30 * time.Second
+)
+
 // Hub is the rooms of one node. Make it with New, end it with Close.
 type Hub struct {
-	log  *log
-	done chan struct{}
+	options Options
+	log     *log
+	workers sync.WaitGroup
 }
 
 // New starts a hub. It is deaf until it is told Hearing.
 func New(o Options) *Hub {
-	if o.MaxLogBytes == 0 {
-		o.MaxLogBytes = 64 << 20
+	o.Workers = cmp.Or(o.Workers, runtime.GOMAXPROCS(0))
+	o.MaxLogBytes = cmp.Or(o.MaxLogBytes, defaultMaxLogBytes)
+	o.MaxDeaf = cmp.Or(o.MaxDeaf, defaultMaxDeaf)
+	h := &Hub{options: o, log: newLog(o.Workers, o.MaxLogBytes)}
+	for i := range o.Workers {
+		w := newWorker(o, i)
+		w.log = h.log
+		w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.appendTo(i, e) }) }
+		h.workers.Go(w.run)
 	}
-	h := &Hub{log: newLog(o.MaxLogBytes), done: make(chan struct{})}
-	w := &worker{options: o, deaf: true, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
-	w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.append(e, 0) }) }
-	go func() {
-		defer close(h.done)
-		w.run(h.log)
-	}()
 	return h
 }
 
-// Close ends the worker. What is appended afterwards is dropped.
+// Close ends the workers. What is appended afterwards is dropped.
 func (h *Hub) Close() {
 	h.log.close()
-	<-h.done
+	h.workers.Wait()
 }
 
-// Subscription is one channel on one socket. Its fields belong to the worker.
+// Subscription is one channel on one socket. Its fields belong to its worker.
 type Subscription struct {
 	room    Room
+	outlet  uint32
 	subject string
 	member  Member
 	gate    gate
+	place   int  // among the members of its room
+	counted bool // by the log, as one of its room
 }
 
-// NewSubscription prepares a subscription; subject is the user id (empty for none).
-func NewSubscription(room Room, subject string, member Member) *Subscription {
-	return &Subscription{room: room, subject: canonical(subject), member: member}
+// NewSubscription prepares a subscription; subject is the user id (empty for none). outlet numbers the connection: those
+// with the same number share a worker.
+func NewSubscription(room Room, outlet uint32, subject string, member Member) *Subscription {
+	return &Subscription{room: room, outlet: outlet, subject: canonical(subject), member: member}
 }
 
 // canonical spells a subject in one way: policies compare uuids as such, tokens and rows may write them differently.
@@ -182,29 +204,43 @@ func (s *Subscription) Room() Room { return s.room }
 
 // Join puts a subscription into its room: at once when the room is public, else when the first verdict allows it.
 // Frames and marks count from here on, so nothing falls between the decision and the first delivery.
-func (h *Hub) Join(s *Subscription) { h.log.append(join{s}, 0) }
+func (h *Hub) Join(s *Subscription) { h.log.join(h.workerOf(s), s.room, join{s}) }
 
 // Leave takes a subscription out; nothing is delivered to it or said about it afterwards.
-func (h *Hub) Leave(s *Subscription) { h.log.append(leave{s}, 0) }
+func (h *Hub) Leave(s *Subscription) { h.log.appendTo(h.workerOf(s), leave{s}) }
 
 // Rebind gives a subscription another subject (a refreshed token) and has it decided again.
-func (h *Hub) Rebind(s *Subscription, subject string) { h.log.append(rebind{s, subject}, 0) }
+func (h *Hub) Rebind(s *Subscription, subject string) {
+	h.log.appendTo(h.workerOf(s), rebind{s, subject})
+}
 
 // Publish appends a frame; it waits while the log is full. Not to be called by a Member's methods.
-func (h *Hub) Publish(p Publication) { h.log.appendWait(p, p.Frame.Size()) }
+func (h *Hub) Publish(p Publication) { h.log.publish(&p, p.Frame.Size(), true) }
 
-// TryPublish appends a frame without waiting, beyond the bound if it must: for the worker's own calls, whose number the
+// TryPublish appends a frame without waiting, beyond the bound if it must: for the workers' own calls, whose number the
 // Member bounds.
-func (h *Hub) TryPublish(p Publication) { h.log.append(p, p.Frame.Size()) }
+func (h *Hub) TryPublish(p Publication) { h.log.publish(&p, p.Frame.Size(), false) }
 
 // Mark has everyone it concerns decided again; they are given nothing private until then.
-func (h *Hub) Mark(m Mark) { h.log.appendWait(marking{m, time.Now()}, markSize) }
+func (h *Hub) Mark(m Mark) {
+	h.options.Metrics.Marks.WithLabelValues(m.aim()).Inc()
+	m.Subject = canonical(m.Subject)
+	h.log.mark(marking{mark: m, heard: time.Now()})
+}
 
 // Answer gives the verdict that Member.Ask asked for.
-func (h *Hub) Answer(s *Subscription, v Verdict) { h.log.append(answer{s, v}, 0) }
+func (h *Hub) Answer(s *Subscription, v Verdict) { h.log.appendTo(h.workerOf(s), answer{s, v}) }
 
 // Deaf stops private delivery: the database may have taken rights away and we would not know.
-func (h *Hub) Deaf() { h.log.append(deaf{}, 0) }
+func (h *Hub) Deaf() {
+	h.options.Metrics.FeedHearing.Set(0)
+	h.log.appendToAll(deaf{})
+}
 
 // Hearing ends Deaf. All private subscriptions are decided again, whatever was remembered.
-func (h *Hub) Hearing() { h.log.append(hearing{time.Now()}, 0) }
+func (h *Hub) Hearing() {
+	h.options.Metrics.FeedHearing.Set(1)
+	h.log.appendToAll(hearing{time.Now()})
+}
+
+func (h *Hub) workerOf(s *Subscription) int { return int(s.outlet % uint32(h.options.Workers)) }

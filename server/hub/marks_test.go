@@ -23,17 +23,22 @@ type recorder struct {
 func (r *recorder) Ask(_ *Subscription, round uint64, first bool) {
 	r.asks = append(r.asks, asked{round, first})
 }
-func (r *recorder) Admitted(Rights)         { r.admitted++ }
-func (r *recorder) Held()                   {}
-func (r *recorder) Paused()                 {}
-func (r *recorder) Decided(Rights)          { r.decided++ }
-func (r *recorder) Withheld(n int)          { r.withheld += n }
-func (r *recorder) Deliver(*protocol.Frame) { r.delivered++ }
-func (r *recorder) Ended(e End, _ Verdict)  { r.ended++; r.why = e }
-func (r *recorder) last() uint64            { return r.asks[len(r.asks)-1].round }
+func (r *recorder) Admitted(Rights) { r.admitted++ }
+func (r *recorder) Held()           {}
+func (r *recorder) Paused()         {}
+func (r *recorder) Decided(Rights)  { r.decided++ }
+func (r *recorder) Withheld(n int)  { r.withheld += n }
+func (r *recorder) Deliver(*protocol.Frame) Outlet {
+	r.delivered++
+	return nil
+}
+func (r *recorder) Ended(e End, _ Verdict) { r.ended++; r.why = e }
+func (r *recorder) last() uint64           { return r.asks[len(r.asks)-1].round }
 
 func bareWorker(max int) *worker {
-	return &worker{options: Options{Metrics: metrics.New(), MaxHeldBytes: max}, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}}
+	w := newWorker(Options{Metrics: metrics.New(), MaxHeldBytes: max}, 0)
+	w.deaf = false
+	return w
 }
 func snap(t testing.TB, s string) snapshot.Snapshot {
 	v, err := snapshot.Parse(s)
@@ -46,7 +51,7 @@ func snap(t testing.TB, s string) snapshot.Snapshot {
 // admitted is a worker with one subscription, admitted by an answer that saw the transactions below 50.
 func admitted(t testing.TB, maxHeld int) (*worker, *recorder, *Subscription) {
 	w, r := bareWorker(maxHeld), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
 	return w, r, s
@@ -55,18 +60,18 @@ func admitted(t testing.TB, maxHeld int) (*worker, *recorder, *Subscription) {
 var yes = Rights{Broadcast: Right{true, true}}
 
 func msg(w *worker, xid snapshot.XID) {
-	Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", []byte(`{}`)), XID: xid}.apply(w)
+	(&Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", []byte(`{}`)), XID: xid}).apply(w)
 }
 
 // A forged mark with an old xid, right behind a real one, makes a stale first answer count.
 func TestForgedMarkAdmitsStale(t *testing.T) {
 	t.Parallel()
 	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
 	// the answer's snapshot is 100:100:, taken before the revocation 100
-	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // the revocation is heard
-	marking{Mark{XID: 3}, time.Now()}.apply(w)                             // NOTIFY realtime, 'r {"x":"3"}'
+	(&marking{mark: Mark{XID: 100, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // the revocation is heard
+	(&marking{mark: Mark{XID: 3}, heard: time.Now()}).apply(w)                             // NOTIFY realtime, 'r {"x":"3"}'
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "100:100:")}}.apply(w)
 	msg(w, 101)
 	if r.admitted != 0 || r.delivered != 0 {
@@ -77,9 +82,9 @@ func TestForgedMarkAdmitsStale(t *testing.T) {
 func TestForgedMarkReleasesStale(t *testing.T) {
 	t.Parallel()
 	w, r, s := admitted(t, 0)
-	marking{Mark{}, time.Now()}.apply(w)                                   // anything that has it asked
-	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // revocation, after Postgres looked
-	marking{Mark{XID: 3}, time.Now()}.apply(w)                             // forged
+	(&marking{mark: Mark{}, heard: time.Now()}).apply(w)                                   // anything that has it asked
+	(&marking{mark: Mark{XID: 100, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // revocation, after Postgres looked
+	(&marking{mark: Mark{XID: 3}, heard: time.Now()}).apply(w)                             // forged
 	msg(w, 101)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "100:100:")}}.apply(w)
 	if r.delivered != 0 {
@@ -91,10 +96,10 @@ func TestForgedMarkReleasesStale(t *testing.T) {
 func TestForgedMarkDefeatsWithholding(t *testing.T) {
 	t.Parallel()
 	w, r, s := admitted(t, 0)
-	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // loss
-	msg(w, 101)                                                            // without the right
-	marking{Mark{XID: 1 << 60}, time.Now()}.apply(w)                       // forged
-	marking{Mark{XID: 102, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // regain
+	(&marking{mark: Mark{XID: 100, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // loss
+	msg(w, 101)                                                                            // without the right
+	(&marking{mark: Mark{XID: 1 << 60}, heard: time.Now()}).apply(w)                       // forged
+	(&marking{mark: Mark{XID: 102, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // regain
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "103:103:")}}.apply(w)
 	if r.delivered != 0 {
 		t.Errorf("delivered %d, withheld %d: committed without the right", r.delivered, r.withheld)
@@ -105,9 +110,9 @@ func TestForgedMarkDefeatsWithholding(t *testing.T) {
 func TestUnnamedLossAndRegain(t *testing.T) {
 	t.Parallel()
 	w, r, s := admitted(t, 0)
-	marking{Mark{XID: 100}, time.Now()}.apply(w) // TRUNCATE members
+	(&marking{mark: Mark{XID: 100}, heard: time.Now()}).apply(w) // TRUNCATE members
 	msg(w, 101)
-	marking{Mark{XID: 102}, time.Now()}.apply(w) // members loaded again
+	(&marking{mark: Mark{XID: 102}, heard: time.Now()}).apply(w) // members loaded again
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "103:103:")}}.apply(w)
 	if r.delivered != 0 {
 		t.Errorf("delivered %d, withheld %d: committed without the right", r.delivered, r.withheld)
@@ -118,7 +123,7 @@ func TestUnnamedLossAndRegain(t *testing.T) {
 func TestSinceOutlivesTheDatabase(t *testing.T) {
 	t.Parallel()
 	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "5000:5000:")}}.apply(w)
 	deaf{}.apply(w)
@@ -129,7 +134,7 @@ func TestSinceOutlivesTheDatabase(t *testing.T) {
 	if r.delivered != 1 {
 		t.Errorf("message not delivered, and nothing said")
 	}
-	marking{Mark{XID: 902, Subject: "u", Topic: "a"}, time.Now()}.apply(w)
+	(&marking{mark: Mark{XID: 902, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w)
 	if len(r.asks) == n {
 		t.Errorf("revocation not noticed: not asked again")
 	}
@@ -141,7 +146,7 @@ func TestRebindTimers(t *testing.T) {
 	w, r := bareWorker(0), &recorder{}
 	pending := 0
 	w.later = func(time.Duration, entry) { pending++ }
-	s := NewSubscription(Room{"a", true}, "u", r)
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
 	for range 1000 {
@@ -156,8 +161,8 @@ func TestRebindTimers(t *testing.T) {
 func TestOneLegalFrameWhileHeld(t *testing.T) {
 	t.Parallel()
 	w, r, _ := admitted(t, 1<<20)
-	marking{Mark{XID: 100, Topic: "a"}, time.Now()}.apply(w)
-	Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", append(append([]byte(`{"x":"`), make([]byte, 2<<20)...), `"}`...)), XID: 101}.apply(w)
+	(&marking{mark: Mark{XID: 100, Topic: "a"}, heard: time.Now()}).apply(w)
+	(&Publication{Room: Room{"a", true}, Frame: protocol.TextBroadcast("realtime:a", append(append([]byte(`{"x":"`), make([]byte, 2<<20)...), `"}`...)), XID: 101}).apply(w)
 	if r.ended != 0 {
 		t.Errorf("ended: %s", r.why)
 	}
@@ -167,9 +172,9 @@ func TestOneLegalFrameWhileHeld(t *testing.T) {
 func TestStaleRefusal(t *testing.T) {
 	t.Parallel()
 	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
-	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // the grant
+	(&marking{mark: Mark{XID: 100, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // the grant
 	answer{s, Verdict{Round: r.last(), Snapshot: snap(t, "100:100:")}}.apply(w)
 	if r.ended != 0 {
 		t.Errorf("ended: %s, without asking again (docs: the question is asked again)", r.why)
@@ -180,11 +185,11 @@ func TestStaleRefusal(t *testing.T) {
 func TestForgedMarkForgetsTheLoss(t *testing.T) {
 	t.Parallel()
 	w, r, s := admitted(t, 0)
-	marking{Mark{XID: 100, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // loss
+	(&marking{mark: Mark{XID: 100, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // loss
 	msg(w, 101)
-	marking{Mark{XID: 1 << 60}, time.Now()}.apply(w) // forged
+	(&marking{mark: Mark{XID: 1 << 60}, heard: time.Now()}).apply(w) // forged
 	msg(w, 102)
-	marking{Mark{XID: 103, Subject: "u", Topic: "a"}, time.Now()}.apply(w) // regain
+	(&marking{mark: Mark{XID: 103, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w) // regain
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
 	if r.delivered != 0 {
@@ -196,11 +201,11 @@ func TestForgedMarkForgetsTheLoss(t *testing.T) {
 func TestJoinStarves(t *testing.T) {
 	t.Parallel()
 	w, r := bareWorker(0), &recorder{}
-	s := NewSubscription(Room{"a", true}, "u", r)
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
 	for i := range 1000 {
 		round := r.last()
-		marking{Mark{XID: snapshot.XID(1<<40 + i)}, time.Now()}.apply(w)
+		(&marking{mark: Mark{XID: snapshot.XID(1<<40 + i)}, heard: time.Now()}).apply(w)
 		answer{s, Verdict{Round: round, Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
 	}
 	if r.ended != 1 || r.why != EndUndecided {
@@ -215,7 +220,7 @@ func TestAskingAgainIsPaced(t *testing.T) {
 	put := 0
 	w.later = func(time.Duration, entry) { put++ }
 	for range 1000 {
-		marking{Mark{}, time.Now()}.apply(w)
+		(&marking{mark: Mark{}, heard: time.Now()}).apply(w)
 		answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)
 	}
 	if n := len(r.asks); n < againBurst || n > 2*againBurst {

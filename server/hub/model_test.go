@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
@@ -66,15 +65,16 @@ func newModel(seed uint64, withMarks bool, deeds int) *model {
 	m := &model{
 		deeds: deeds,
 		rng:   rand.New(rand.NewPCG(seed, 1)), allowed: true, withMarks: withMarks,
-		worker: &worker{options: Options{Metrics: modelMetrics}, rooms: map[Room]map[*Subscription]struct{}{}, subjects: map[string]map[*Subscription]struct{}{}},
+		worker: newWorker(Options{Metrics: modelMetrics}, 0),
 		frames: map[*protocol.Frame]snapshot.XID{},
 	}
+	m.worker.deaf = false
 	m.join()
 	return m
 }
 
 func (m *model) join() {
-	m.sub = NewSubscription(Room{modelTopic, true}, modelSubject, m)
+	m.sub = NewSubscription(Room{modelTopic, true}, 0, modelSubject, m)
 	m.ended, m.admitted, m.last, m.withheld = false, -1, 0, 0
 	m.delivered = map[snapshot.XID]bool{}
 	join{m.sub}.apply(m.worker)
@@ -91,7 +91,7 @@ func (m *model) Held()              {}
 func (m *model) Decided(Rights)     {}
 func (m *model) Withheld(n int)     { m.withheld += n }
 func (m *model) Ended(End, Verdict) { m.ended = true }
-func (m *model) Deliver(f *protocol.Frame) {
+func (m *model) Deliver(f *protocol.Frame) Outlet {
 	xid := m.frames[f]
 	if m.delivered[xid] {
 		m.found = append(m.found, fmt.Sprintf("%d delivered twice", xid))
@@ -103,6 +103,7 @@ func (m *model) Deliver(f *protocol.Frame) {
 	if c := m.commits[xid-100]; !c.allowed {
 		m.found = append(m.found, fmt.Sprintf("%d delivered, committed without the right", xid))
 	}
+	return nil
 }
 
 // step does one thing that can happen next.
@@ -130,7 +131,7 @@ func (m *model) step() {
 func (m *model) forge() {
 	if m.withMarks {
 		x := snapshot.XID(m.rng.IntN(100 + len(m.commits) + 50))
-		marking{Mark{XID: x, Lenient: m.rng.IntN(2) == 0}, time.Time{}}.apply(m.worker)
+		(&marking{mark: Mark{XID: x, Lenient: m.rng.IntN(2) == 0}}).apply(m.worker)
 	}
 }
 
@@ -177,9 +178,9 @@ func (m *model) hear() {
 	if c.message {
 		f := protocol.TextBroadcast("realtime:"+modelTopic, []byte(`{}`))
 		m.frames[f] = c.xid
-		Publication{Room: Room{modelTopic, true}, Frame: f, XID: c.xid}.apply(m.worker)
+		(&Publication{Room: Room{modelTopic, true}, Frame: f, XID: c.xid}).apply(m.worker)
 	} else if m.withMarks {
-		marking{c.mark, time.Time{}}.apply(m.worker)
+		(&marking{mark: c.mark}).apply(m.worker)
 	}
 }
 

@@ -2,19 +2,31 @@ package hub
 
 import (
 	"iter"
+	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"rowcast/server/protocol"
 )
 
-// worker applies the log. Everything it touches is its own.
+// worker applies its share of the log. Everything it touches is its own.
 type worker struct {
 	options  Options
-	rooms    map[Room]map[*Subscription]struct{}
+	log      *log                       // nil in tests that have no other worker
+	later    func(time.Duration, entry) // appends to this worker's share after a while; nil: nothing is paced
+	number   int
+	rooms    map[Room][]*Subscription
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	deaf     bool
-	silences uint64                     // how often it became deaf
-	later    func(time.Duration, entry) // appends to the log after a while; nil: nothing is paced
+	silences uint64 // how often it became deaf
+
+	outlets   []Outlet // to be flushed at the end of the round
+	delivered int      // frames in this round
+}
+
+func newWorker(o Options, number int) *worker {
+	return &worker{options: o, number: number, deaf: true, rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}}
 }
 
 // A subscription is decided again at once, and again, but not for ever: beyond the burst so many times a second.
@@ -26,18 +38,51 @@ const (
 // maxJoinAsks is how often a join is asked about while marks keep coming: with their pace, a few seconds.
 const maxJoinAsks = 60
 
-func (w *worker) run(l *log) {
+func (w *worker) run() {
 	var batch []entry
 	for {
-		if batch = l.take(batch); batch == nil {
+		if batch = w.log.take(w.number, batch); batch == nil {
 			return
 		}
 		for _, e := range batch {
 			e.apply(w)
 		}
-		if cap(batch) > 1<<16 { // a burst must not pin its memory for ever
+		w.flush()
+		if cap(batch) > keepEntries { // a burst must not pin its memory for ever
 			batch = nil
 		}
+	}
+}
+
+// How long a worker writes before it lets others run: whatever they append meanwhile goes out with one write per
+// connection in the next round. The clock is not looked at after every write.
+const (
+	turn         = time.Millisecond
+	flushesATurn = 16
+)
+
+// How many elements a list may have had and keep its memory when they are gone.
+const (
+	keepEntries = 1 << 16
+	keepOutlets = 1 << 12
+	keepMembers = 64
+)
+
+// flush ends a round: everything that was delivered in it leaves, each connection's in one write.
+func (w *worker) flush() {
+	w.options.Metrics.Deliveries.Add(float64(w.delivered))
+	w.delivered = 0
+	began := time.Now()
+	for i, o := range w.outlets {
+		o.Flush()
+		if i%flushesATurn == flushesATurn-1 && time.Since(began) > turn {
+			runtime.Gosched()
+			began = time.Now()
+		}
+	}
+	clear(w.outlets)
+	if w.outlets = w.outlets[:0]; cap(w.outlets) > keepOutlets {
+		w.outlets = nil
 	}
 }
 
@@ -45,7 +90,9 @@ type join struct{ sub *Subscription }
 
 func (e join) apply(w *worker) {
 	s := e.sub
+	s.counted = true
 	if s.gate.state != gateNew { // Leave came first
+		w.discount(s)
 		return
 	}
 	if !s.room.Private {
@@ -68,53 +115,72 @@ type leave struct{ sub *Subscription }
 
 func (e leave) apply(w *worker) { w.remove(e.sub) }
 
-// apply gives a frame to a room.
-func (p Publication) apply(w *worker) {
-	for s := range w.rooms[p.Room] {
-		if s != p.Except {
+// apply gives a frame to a room. Backwards, because a member that overflows is taken out on the way.
+func (p *Publication) apply(w *worker) {
+	members := w.rooms[p.Room]
+	for i := len(members) - 1; i >= 0; i-- {
+		if s := members[i]; s != p.Except {
 			w.give(s, p)
 		}
 	}
 }
 
-func (w *worker) give(s *Subscription, p Publication) {
+func (w *worker) give(s *Subscription, p *Publication) {
 	switch s.gate.frame(p.Frame, p.XID, w.options.MaxHeldBytes) {
 	case frameGive:
-		w.options.Metrics.Deliveries.Inc()
-		s.member.Deliver(p.Frame)
+		w.deliver(s, p.Frame)
 	case frameOverflow:
 		w.end(s, EndHeldTooBig, Verdict{})
 	}
 }
 
+func (w *worker) deliver(s *Subscription, f *protocol.Frame) {
+	w.delivered++
+	if o := s.member.Deliver(f); o != nil {
+		w.outlets = append(w.outlets, o)
+	}
+}
+
+// marking is one mark, or several of one aim with nothing between them.
 type marking struct {
-	mark  Mark
+	mark  Mark // the last of them
+	mixed bool // they name different transactions
 	heard time.Time
 }
 
-func (e marking) apply(w *worker) {
-	w.options.Metrics.Marks.WithLabelValues(e.mark.aim()).Inc()
+// merge takes another mark in, if it has the same aim.
+func (e *marking) merge(m marking) bool {
+	if e.mark.Subject != m.mark.Subject || e.mark.Topic != m.mark.Topic {
+		return false
+	}
+	e.mixed = e.mixed || e.mark.XID != m.mark.XID
+	e.mark.XID = m.mark.XID
+	e.mark.Lenient = e.mark.Lenient && m.mark.Lenient
+	return true
+}
+
+func (e *marking) apply(w *worker) {
 	m := e.mark
-	m.Subject = canonical(m.Subject)
 	switch {
 	case m.Topic != "":
-		for s := range w.rooms[Room{m.Topic, true}] {
-			if m.Subject == "" || m.Subject == s.subject {
-				w.mark(s, m, e.heard)
+		members := w.rooms[Room{m.Topic, true}]
+		for i := len(members) - 1; i >= 0; i-- {
+			if s := members[i]; m.Subject == "" || m.Subject == s.subject {
+				w.mark(s, e)
 			}
 		}
 	case m.Subject != "":
 		for s := range w.subjects[m.Subject] {
-			w.mark(s, m, e.heard)
+			w.mark(s, e)
 		}
 	default:
-		w.markAll(m, e.heard)
+		w.markAll(e)
 	}
 }
 
-func (w *worker) markAll(m Mark, heard time.Time) {
+func (w *worker) markAll(m *marking) {
 	for s := range w.private() {
-		w.mark(s, m, heard)
+		w.mark(s, m)
 	}
 }
 
@@ -125,8 +191,8 @@ func (w *worker) private() iter.Seq[*Subscription] {
 			if !room.Private {
 				continue
 			}
-			for s := range members {
-				if !yield(s) {
+			for i := len(members) - 1; i >= 0; i-- {
+				if !yield(members[i]) {
 					return
 				}
 			}
@@ -134,9 +200,9 @@ func (w *worker) private() iter.Seq[*Subscription] {
 	}
 }
 
-func (w *worker) mark(s *Subscription, m Mark, heard time.Time) {
+func (w *worker) mark(s *Subscription, m *marking) {
 	wasOpen := s.gate.state == gateOpen
-	if !s.gate.mark(m, heard) {
+	if !s.gate.mark(m) {
 		return
 	}
 	if wasOpen {
@@ -163,7 +229,7 @@ func (e rebind) apply(w *worker) {
 		s.gate.round++
 		s.gate.asking = false
 	}
-	w.mark(s, Mark{Lenient: true}, time.Now())
+	w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()})
 }
 
 type answer struct {
@@ -202,8 +268,7 @@ func (e answer) apply(w *worker) {
 		s.member.Admitted(g.rights)
 	}
 	for _, frame := range release.frames {
-		w.options.Metrics.Deliveries.Inc()
-		s.member.Deliver(frame)
+		w.deliver(s, frame)
 	}
 	if release.withheld > 0 {
 		w.options.Metrics.Withheld.WithLabelValues("right_in_doubt").Add(float64(release.withheld))
@@ -223,17 +288,17 @@ func (deaf) apply(w *worker) {
 		return
 	}
 	w.deaf = true
-	w.options.Metrics.FeedHearing.Set(0)
 	for s := range w.private() {
 		if s.gate.state == gateJoining {
 			w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
 		} else {
-			w.mark(s, Mark{}, time.Now())
+			w.mark(s, &marking{heard: time.Now()})
 		}
 	}
 	w.silences++
 	if w.later != nil {
 		w.later(pauseNotice, paused{w.silences})
+		w.later(w.options.MaxDeaf, deafTooLong{w.silences})
 	}
 }
 
@@ -253,16 +318,27 @@ func (e paused) apply(w *worker) {
 	}
 }
 
+// deafTooLong ends what can only be kept waiting: a client that joins again finds out when there is hope.
+type deafTooLong struct{ silence uint64 }
+
+func (e deafTooLong) apply(w *worker) {
+	if !w.deaf || w.silences != e.silence {
+		return
+	}
+	for s := range w.private() {
+		w.end(s, EndDeaf, Verdict{})
+	}
+}
+
 type hearing struct{ at time.Time }
 
 func (e hearing) apply(w *worker) {
 	w.deaf = false
-	w.options.Metrics.FeedHearing.Set(1)
 	for s := range w.private() {
 		s.gate.round++ // answers under way may have waited for what was never heard
 		s.gate.asking, s.gate.paced = false, false
 	}
-	w.markAll(Mark{}, e.at)
+	w.markAll(&marking{heard: e.at})
 }
 
 // askAgain has a subscription decided again, unless it is being asked about already. Anyone can forge a mark: what that
@@ -314,28 +390,41 @@ func (w *worker) end(s *Subscription, why End, v Verdict) {
 }
 
 func (w *worker) add(s *Subscription) {
-	members := w.rooms[s.room]
-	if members == nil {
-		members = map[*Subscription]struct{}{}
-		w.rooms[s.room] = members
-	}
-	members[s] = struct{}{}
+	s.place = len(w.rooms[s.room])
+	w.rooms[s.room] = append(w.rooms[s.room], s)
 	w.index(s)
 	w.options.Metrics.Channels.WithLabelValues(s.room.kind()).Inc()
 }
 
 func (w *worker) remove(s *Subscription) {
 	s.gate.close()
-	members, ok := w.rooms[s.room]
-	if _, in := members[s]; !ok || !in {
+	w.discount(s)
+	members := w.rooms[s.room]
+	if s.place >= len(members) || members[s.place] != s {
 		return
 	}
-	delete(members, s)
-	if len(members) == 0 {
+	last := len(members) - 1
+	members[s.place] = members[last]
+	members[s.place].place = s.place
+	members[last] = nil
+	switch {
+	case last == 0:
 		delete(w.rooms, s.room)
+	case cap(members) > keepMembers && last < cap(members)/4:
+		w.rooms[s.room] = append([]*Subscription(nil), members[:last]...)
+	default:
+		w.rooms[s.room] = members[:last]
 	}
 	w.unindex(s)
 	w.options.Metrics.Channels.WithLabelValues(s.room.kind()).Dec()
+}
+
+// discount has the log count a subscription as gone, once.
+func (w *worker) discount(s *Subscription) {
+	if s.counted && w.log != nil {
+		w.log.left(w.number, s.room)
+	}
+	s.counted = false
 }
 
 func (r Room) kind() string {
