@@ -47,6 +47,7 @@ var onlyIn = map[string][]string{
 	"net/http":                            {"server/socket", "server/api", "server"},
 	"github.com/coder/websocket":          {"server/socket"},
 	"github.com/jackc/pgx/v5":             {"server/postgres", "server/feed", "server/auth", "server/pgtest", "server"},
+	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool
 	"github.com/jackc/pgxlisten":          {"server/postgres"},
 	"github.com/pressly/goose/v3":         {"server/postgres"},
 	"github.com/golang-jwt/jwt/v5":        {"server/auth"},

@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rowcast/server/postgres"
 	"rowcast/sql"
@@ -23,22 +22,35 @@ const (
 	maintainEvery = time.Hour
 	// retryEvery is how soon the database is asked again after it was not as needed.
 	retryEvery = time.Second
+	// maintainAgain is how soon maintenance that failed is tried again. It keeps others waiting while it waits for a lock,
+	// and there is time: a message without a partition of its day goes into the default one.
+	maintainAgain = time.Minute
+)
+
+var (
+	prepareLimits = postgres.Limits{Statement: 5 * time.Second, Lock: 2 * time.Second}
+	// readyLimits are inside what a health check waits.
+	readyLimits = postgres.Limits{Statement: 600 * time.Millisecond, Lock: 400 * time.Millisecond}
+	// maintainLimits leave time for the journal of a busy day and for a default partition that has filled up.
+	maintainLimits = postgres.Limits{Statement: 15 * time.Minute, Lock: 2 * time.Second}
 )
 
 // housekeeper prepares the database for this server and keeps its partitions.
 type housekeeper struct {
 	config   Config
-	pool     *pgxpool.Pool
+	pool     *postgres.Pool
 	logger   *slog.Logger
 	prepared atomic.Bool
+	said     string // what trouble was logged last; run's own
 	warned   string // of grants, last; run's own
 }
 
 var errNotPrepared = errors.New("the server has not found the database as it needs it; its log says why")
 
-// ready answers for /readyz: the pool answers, and the migrations are those of this binary.
+// ready answers for /readyz: the pool answers, the migrations are those of this binary, and decisions can be made.
 func (h *housekeeper) ready(ctx context.Context) error {
-	if err := h.checkMigrations(ctx); err != nil {
+	err := postgres.Ready(ctx, h.pool, readyLimits)
+	if err := explain(err); err != nil {
 		return err
 	}
 	if !h.prepared.Load() {
@@ -49,20 +61,8 @@ func (h *housekeeper) ready(ctx context.Context) error {
 
 // run prepares, as soon as the database allows it, and keeps house until ctx ends.
 func (h *housekeeper) run(ctx context.Context) {
-	said := ""
 	for {
-		wait := maintainEvery
-		if err := h.keep(ctx); err != nil && ctx.Err() == nil {
-			wait = retryEvery
-			h.prepared.Store(false)
-			if said != err.Error() { // the same trouble once, not every second
-				said = err.Error()
-				h.logger.Error("database not as needed", "err", err)
-			}
-		} else {
-			said = ""
-			h.prepared.Store(ctx.Err() == nil)
-		}
+		wait := h.keep(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -71,8 +71,33 @@ func (h *housekeeper) run(ctx context.Context) {
 	}
 }
 
-func (h *housekeeper) keep(ctx context.Context) error {
-	if err := h.checkMigrations(ctx); err != nil {
+// keep does all there is to do, and says when to come back.
+func (h *housekeeper) keep(ctx context.Context) time.Duration {
+	if err := h.prepare(ctx); err != nil {
+		h.prepared.Store(false)
+		h.complain(ctx, "database not as needed", err)
+		return retryEvery
+	}
+	h.prepared.Store(true)
+	if err := h.maintain(ctx); err != nil {
+		h.complain(ctx, "maintenance put off", err)
+		return maintainAgain
+	}
+	h.said = ""
+	return maintainEvery
+}
+
+// complain logs the same trouble once, not at every attempt.
+func (h *housekeeper) complain(ctx context.Context, what string, err error) {
+	if ctx.Err() == nil && h.said != err.Error() {
+		h.said = err.Error()
+		h.logger.Error(what, "err", err)
+	}
+}
+
+// prepare checks that the database is as this server needs it, and records what SQL functions must know.
+func (h *housekeeper) prepare(ctx context.Context) error {
+	if err := explain(postgres.Ready(ctx, h.pool, prepareLimits)); err != nil {
 		return err
 	}
 	if err := h.checkRoles(ctx); err != nil {
@@ -81,18 +106,19 @@ func (h *housekeeper) keep(ctx context.Context) error {
 	if err := h.checkGrants(ctx); err != nil {
 		return err
 	}
-	return h.maintain(ctx)
+	return h.record(ctx)
 }
 
-func (h *housekeeper) checkMigrations(ctx context.Context) error {
-	have, want, err := postgres.Current(ctx, h.pool)
+// explain says what to do about what Ready found.
+func explain(err error) error {
+	var old *postgres.OutdatedError
 	switch {
+	case errors.As(err, &old):
+		return fmt.Errorf("%w: run rowcast migrate up", err)
 	case isRefused(err):
-		return fmt.Errorf("ask for the migrations: %w; the schema realtime and all in it must belong to this role: migrate as it", err)
+		return fmt.Errorf("ask the database: %w; the schema realtime and all in it must belong to this role: migrate as it", err)
 	case err != nil:
-		return fmt.Errorf("ask for the migrations: %w", err)
-	case have < want:
-		return fmt.Errorf("the database is at migration %d, this server needs %d: run rowcast migrate up", have, want)
+		return fmt.Errorf("ask the database: %w", err)
 	}
 	return nil
 }
@@ -124,11 +150,7 @@ func (h *housekeeper) checkGrants(ctx context.Context) error {
 
 // mends asks a question about the roles that is answered with statements.
 func (h *housekeeper) mends(ctx context.Context, question string) ([]string, error) {
-	rows, err := h.pool.Query(ctx, question, h.config.AllowedRoles)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return postgres.Ask(ctx, h.pool, prepareLimits, pgx.RowTo[string], question, h.config.AllowedRoles)
 }
 
 // isRefused tells whether Postgres denied a privilege.
@@ -137,31 +159,45 @@ func isRefused(err error) bool {
 	return errors.As(err, &refused) && refused.Code == "42501"
 }
 
-// maintain records what SQL functions must know, and makes and drops partitions.
-func (h *housekeeper) maintain(ctx context.Context) error {
-	recorded := map[string][]string{"bypass_roles": h.config.BypassRoles, "max_payload_bytes": nil}
+// record tells SQL functions what they must know of this server.
+func (h *housekeeper) record(ctx context.Context) error {
+	payload := []string{} // no limit; the column is not null
 	if h.config.MaxPayloadBytes > 0 {
-		recorded["max_payload_bytes"] = []string{strconv.Itoa(h.config.MaxPayloadBytes)}
+		payload = []string{strconv.Itoa(h.config.MaxPayloadBytes)}
 	}
-	for name, values := range recorded {
-		if values == nil {
-			values = []string{} // the column is not null
+	bypass := append([]string{}, h.config.BypassRoles...)
+	err := postgres.ShortFresh(ctx, h.pool, prepareLimits, func(b *pgx.Batch) {
+		b.Queue(sql.Settings, "bypass_roles", bypass)
+		b.Queue(sql.Settings, "max_payload_bytes", payload)
+	}, func(results pgx.BatchResults) error {
+		_, err := results.Exec()
+		if err == nil {
+			_, err = results.Exec()
 		}
-		if _, err := h.pool.Exec(ctx, sql.Settings, name, values); err != nil {
-			return fmt.Errorf("record the settings: %w", err)
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record the settings: %w", err)
 	}
+	return nil
+}
+
+// maintain makes and drops partitions.
+func (h *housekeeper) maintain(ctx context.Context) error {
 	var retention *string // null keeps everything
 	if h.config.MessageRetention > 0 {
 		text := h.config.MessageRetention.String()
 		retention = &text
 	}
-	var created, dropped int
-	if err := h.pool.QueryRow(ctx, sql.Maintain, retention).Scan(&created, &dropped); err != nil {
+	type partitions struct{ Created, Dropped int }
+	done, err := postgres.Ask(ctx, h.pool, maintainLimits, pgx.RowToStructByPos[partitions], sql.Maintain, retention)
+	if err != nil {
 		return fmt.Errorf("maintain the partitions of realtime.messages: %w", err)
 	}
-	if created+dropped > 0 {
-		h.logger.Info("partitions", "created", created, "dropped", dropped)
+	for _, p := range done {
+		if p.Created+p.Dropped > 0 {
+			h.logger.Info("partitions", "created", p.Created, "dropped", p.Dropped)
+		}
 	}
 	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"rowcast/server/api"
 	"rowcast/server/auth"
 	"rowcast/server/channel"
@@ -43,7 +41,7 @@ type instance struct {
 	logger  *slog.Logger
 	metrics *metrics.Metrics
 
-	pool    *pgxpool.Pool
+	pool    *postgres.Pool
 	hub     *hub.Hub
 	feed    *feed.Feed
 	decider *auth.Decider
@@ -67,9 +65,10 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	if err != nil {
 		return nil, err
 	}
-	if in.pool, err = postgres.Pool(ctx, c.DatabaseURL, poolSize); err != nil {
+	if in.pool, err = postgres.Open(ctx, c.DatabaseURL, poolSize); err != nil {
 		return nil, err
 	}
+	in.metrics.WatchPool(in.pool.Stats)
 	in.hub = hub.New(hub.Options{MaxHeldBytes: c.MaxQueueBytes, Metrics: in.metrics})
 	in.feed = feed.New(feed.Options{
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,

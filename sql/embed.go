@@ -49,6 +49,9 @@ var Maintain string
 //go:embed messages.sql
 var Messages string
 
+//go:embed probe.sql
+var Probe string
+
 //go:embed roles.sql
 var Roles string
 

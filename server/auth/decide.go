@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rowcast/server/feed"
 	"rowcast/server/metrics"
@@ -59,7 +58,7 @@ var decideLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second
 
 // DeciderOptions of a Decider.
 type DeciderOptions struct {
-	Pool        *pgxpool.Pool
+	Pool        *postgres.Pool
 	Feed        *feed.Feed
 	BypassRoles []string
 	Logger      *slog.Logger

@@ -14,9 +14,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"rowcast/server/metrics"
+	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
 )
 
@@ -52,7 +51,7 @@ type Sink interface {
 
 // Options of a Feed.
 type Options struct {
-	Pool       *pgxpool.Pool
+	Pool       *postgres.Pool
 	ListenURL  string
 	Sink       Sink
 	MaxPayload int           // bytes; longer messages are dropped and counted

@@ -77,7 +77,7 @@ type bundle struct {
 func start(t *testing.T) *bundle {
 	t.Helper()
 	db := pgtest.New(t)
-	pool, err := postgres.Pool(t.Context(), db.URL, 5)
+	pool, err := postgres.Open(t.Context(), db.URL, 5)
 	if err != nil {
 		t.Fatal(err)
 	}

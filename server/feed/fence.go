@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
@@ -98,18 +101,14 @@ func (f *Feed) beats(ctx context.Context) {
 
 // sendBeat sends one heartbeat through the pool, so that it proves the whole way: pool, primary, LISTEN.
 func (f *Feed) sendBeat(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, f.options.DeafAfter)
+	half := f.options.DeafAfter / 2 // one that hangs must leave time for another, on another connection
+	ctx, cancel := context.WithTimeout(ctx, half)
 	defer cancel()
 	f.mu.Lock()
 	epoch := f.epoch
 	f.mu.Unlock()
 	w := f.NewFence()
-	var seen string
-	err := f.options.Pool.QueryRow(ctx, sql.Heartbeat, w.Payload()).Scan(nil, &seen)
-	var snap snapshot.Snapshot
-	if err == nil {
-		snap, err = snapshot.Parse(seen)
-	}
+	snap, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
 	if err != nil {
 		w.Drop()
 		f.options.Logger.Debug("heartbeat not sent", "err", err)
@@ -120,4 +119,16 @@ func (f *Feed) sendBeat(ctx context.Context) {
 			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch})
 		}
 	})
+}
+
+// say notifies, and returns what the database had committed by then.
+func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (snapshot.Snapshot, error) {
+	seen, err := postgres.Ask(ctx, f.options.Pool, l, func(row pgx.CollectableRow) (seen string, err error) {
+		err = row.Scan(nil, &seen)
+		return seen, err
+	}, sql.Heartbeat, payload)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	return snapshot.Parse(seen[0])
 }

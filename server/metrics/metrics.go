@@ -45,13 +45,15 @@ type Metrics struct {
 	FeedRoundTrip  prometheus.Histogram   // heartbeat sent to heard
 	Build          *prometheus.GaugeVec   // 1, labelled with the version
 	latencyBuckets []float64
+	pool           *pool
 }
 
 // New makes the metrics of one server on a registry of their own.
 func New() *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m := &Metrics{Registry: r, latencyBuckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14)} // 0.1 ms to 15 s
+	m := &Metrics{Registry: r, latencyBuckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14), pool: newPool()} // 0.1 ms to 15 s
+	r.MustRegister(m.pool)
 	m.Sockets = m.gauge("realtime_sockets", "Open WebSocket connections.")
 	m.SocketsRefused = m.counters("realtime_sockets_refused_total", "Handshakes answered with an HTTP error.", "reason")
 	m.SocketsClosed = m.counters("realtime_sockets_closed_total", "Closed WebSocket connections.", "reason")

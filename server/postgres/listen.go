@@ -36,11 +36,9 @@ func (l Listener) Listen(ctx context.Context) error {
 		return fmt.Errorf("read LISTEN_DATABASE_URL: %w", err)
 	}
 	config := parsed.ConnConfig
-	limit(config, "rowcast listener")
+	prepare(config, l.URL, "rowcast listener")
 	inner := pgxlisten.Listener{
-		Connect: func(ctx context.Context) (*pgx.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, config.ConnectTimeout)
-			defer cancel()
+		Connect: func(ctx context.Context) (*pgx.Conn, error) { // ConnectTimeout bounds it, for each host of several
 			return pgx.ConnectConfig(ctx, config.Copy())
 		},
 		ReconnectDelay: reconnectDelay,
@@ -66,5 +64,9 @@ func (h handler) HandleNotification(_ context.Context, n *pgconn.Notification, _
 }
 
 func (h handler) HandleBacklog(ctx context.Context, _ string, conn *pgx.Conn) error {
-	return h.l.Connected(ctx, conn)
+	err := h.l.Connected(ctx, conn)
+	if err != nil { // pgxlisten would only log it, and go on with a connection that its user does not know of
+		closeConn(conn)
+	}
+	return err
 }

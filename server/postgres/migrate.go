@@ -116,26 +116,6 @@ func (m Migrator) Status(ctx context.Context) ([]Migration, error) {
 	return list, nil
 }
 
-// Current returns the newest migration that the database has and the newest that this program knows. They are equal on a
-// database that is ready; have is 0 where nothing was applied.
-func Current(ctx context.Context, conn interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}) (have, want int64, err error) {
-	list, err := Migrator{}.list()
-	if err != nil {
-		return 0, 0, err
-	}
-	want = list[len(list)-1].Version
-	err = conn.QueryRow(ctx, ask.SchemaVersion).Scan(&have)
-	if isUndefinedTable(err) {
-		return 0, want, nil
-	}
-	if err != nil {
-		return 0, want, fmt.Errorf("read schema version: %w", err)
-	}
-	return have, want, nil
-}
-
 // run takes the lock, checks the rights, makes the schema and lets work use goose on it.
 func (m Migrator) run(ctx context.Context, work func(*goose.Provider) ([]*goose.MigrationResult, error)) ([]Migration, error) {
 	conn, err := m.connect(ctx)
@@ -332,9 +312,4 @@ func (m Migrator) list() ([]Migration, error) {
 	}
 	slices.SortFunc(list, func(a, b Migration) int { return int(a.Version - b.Version) })
 	return list, nil
-}
-
-func isUndefinedTable(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "42P01"
 }

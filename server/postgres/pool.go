@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,39 +11,90 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rowcast/server/metrics"
 	"rowcast/sql"
 )
 
-// connectTimeout bounds one attempt to connect; pgx has none of its own.
-const connectTimeout = 5 * time.Second
+const (
+	// connectTimeout bounds one attempt to connect to one host; pgx has none of its own.
+	connectTimeout = 5 * time.Second
+	// pingTimeout is how long a connection that has been idle may take to prove that it lives before another is tried.
+	pingTimeout = 2 * time.Second
+	// maxIdle gives connections back to a quiet database.
+	maxIdle = 5 * time.Minute
+	// minConns and maxLifetime keep us alive when others have taken all connections of the database: what is given up then
+	// cannot be had again.
+	minConns, maxLifetime = 2, 24 * time.Hour
+	// freeWait is between attempts to get one of our own connections while no new one can be made.
+	freeWait = 50 * time.Millisecond
+)
 
-// Pool opens the pool on url. It does not wait for the database: what needs it says so itself.
-func Pool(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error) {
+// Pool is connections to the database. It can be asked through the functions of this package alone, so that nothing waits
+// without a bound.
+type Pool struct{ conns *pgxpool.Pool }
+
+// Open opens the pool on url. It does not wait for the database: what needs it says so itself.
+func Open(ctx context.Context, url string, maxConns int32) (*Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read DATABASE_URL: %w", err)
 	}
-	limit(config.ConnConfig, "rowcast")
-	config.MaxConns = maxConns
-	if !strings.Contains(url, "default_query_exec_mode") {
-		// No statements prepared by name: behind PgBouncer in transaction mode they meet on foreign connections.
-		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
-	}
-	config.MaxConnIdleTime = 5 * time.Minute
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	prepare(config.ConnConfig, url, "rowcast")
+	config.MaxConns, config.MinConns = maxConns, min(minConns, maxConns)
+	config.MaxConnIdleTime, config.MaxConnLifetime, config.PingTimeout = maxIdle, maxLifetime, pingTimeout
+	conns, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the pool: %w", err)
 	}
-	return pool, nil
+	return &Pool{conns}, nil
 }
 
-// limit sets what the URL leaves open. The name is how a DBA finds the connection in pg_stat_activity.
-func limit(config *pgx.ConnConfig, name string) {
+// Close waits for what is under way, which is bounded, and closes all connections.
+func (p *Pool) Close() { p.conns.Close() }
+
+// Stats is for the metrics.
+func (p *Pool) Stats() metrics.PoolStats {
+	s := p.conns.Stat()
+	return metrics.PoolStats{
+		Busy: int(s.AcquiredConns()), Idle: int(s.IdleConns()), Max: int(s.MaxConns()),
+		Waits: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(),
+	}
+}
+
+// prepare sets what the URL leaves open. The name is how a DBA finds the connection in pg_stat_activity.
+func prepare(config *pgx.ConnConfig, url, name string) {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > connectTimeout {
 		config.ConnectTimeout = connectTimeout
 	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = name
+	}
+	if !strings.Contains(url, "default_query_exec_mode") {
+		// No statements prepared by name: behind PgBouncer in transaction mode they meet on foreign connections.
+		config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
+	config.DialFunc = dialer().DialContext
+}
+
+// acquire gives a connection. When no new one can be made, as when others have taken all, those there are have to do.
+func (p *Pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	for {
+		conn, err := p.conns.Acquire(ctx)
+		if err == nil {
+			return conn, nil
+		}
+		stat := p.conns.Stat()
+		if ctx.Err() != nil && stat.AcquiredConns() == stat.MaxConns() {
+			return nil, fmt.Errorf("wait for a connection: all %d of the pool are busy: %w", stat.MaxConns(), err)
+		}
+		if ctx.Err() != nil || stat.TotalConns() == 0 {
+			return nil, fmt.Errorf("get a connection: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("get a connection: %w", err)
+		case <-time.After(freeWait):
+		}
 	}
 }
 
@@ -58,20 +110,48 @@ type Limits struct {
 //
 // All statements share one snapshot: under read committed a decision would be younger than the snapshot it reports, and
 // a message sent just before a grant would pass for one sent after it.
-func Short(ctx context.Context, pool *pgxpool.Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+func Short(ctx context.Context, pool *Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	end := "rollback"
+	if commit {
+		end = "commit"
+	}
+	return pool.short(ctx, l, "begin isolation level repeatable read", end, fill, read)
+}
+
+// ShortFresh is Short with commit, but each statement sees what was committed before it: after a lock, what the lock
+// waited for.
+func ShortFresh(ctx context.Context, pool *Pool, l Limits, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	return pool.short(ctx, l, "begin isolation level read committed", "commit", fill, read)
+}
+
+// Ask is ShortFresh for one statement, and gives its rows.
+func Ask[T any](ctx context.Context, pool *Pool, l Limits, to pgx.RowToFunc[T], query string, args ...any) (list []T, err error) {
+	err = ShortFresh(ctx, pool, l, func(b *pgx.Batch) { b.Queue(query, args...) }, func(results pgx.BatchResults) error {
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, to)
+		return err
+	})
+	return list, err
+}
+
+func (p *Pool) short(ctx context.Context, l Limits, begin, end string, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	ctx, cancel := context.WithTimeout(ctx, l.Statement+l.Lock+time.Second)
 	defer cancel()
+	conn, err := p.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
 	var batch pgx.Batch
-	batch.Queue("begin isolation level repeatable read")
+	batch.Queue(begin)
 	batch.Queue(sql.Limits, milliseconds(l.Statement), milliseconds(l.Lock))
 	fill(&batch)
-	if commit {
-		batch.Queue("commit")
-	} else {
-		batch.Queue("rollback")
-	}
-	results := pool.SendBatch(ctx, &batch)
-	err := func() error {
+	batch.Queue(end)
+	results := conn.SendBatch(ctx, &batch)
+	err = func() error {
 		for range 2 {
 			if _, err := results.Exec(); err != nil {
 				return err
@@ -85,6 +165,11 @@ func Short(ctx context.Context, pool *pgxpool.Pool, l Limits, commit bool, fill 
 	}()
 	if closed := results.Close(); err == nil {
 		err = closed
+	}
+	if err != nil && !conn.Conn().IsClosed() {
+		// A connection in a failed transaction would be thrown away, and it may be the last that the database gives us.
+		_, rolledBack := conn.Exec(ctx, "rollback")
+		err = errors.Join(err, rolledBack)
 	}
 	return err
 }
