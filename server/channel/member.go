@@ -139,7 +139,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 		text = code.Text(0, "more were waiting for a decision than may wait")
 	}
 	if c.conclude(code, text, event) {
-		c.session.log.Info("channel ended", "topic", c.name, "sub", subject, "reason", why,
+		c.session.log().Info("channel ended", "topic", c.name, "sub", subject, "reason", why,
 			"sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
 	}
 }

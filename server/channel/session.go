@@ -67,7 +67,6 @@ type Session struct {
 	number   uint32
 	sender   Sender
 	identity Identity
-	log      *slog.Logger
 	joins    *rate.Limiter // nil: no limit
 	events   *rate.Limiter
 
@@ -80,7 +79,6 @@ type Session struct {
 func NewSession(o *Options, version protocol.Version, identity Identity, sender Sender) *Session {
 	return &Session{
 		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity,
-		log:   o.Logger.With("conn", identity.ConnID),
 		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond),
 		channels: map[string]*Channel{},
 	}
@@ -109,7 +107,7 @@ func (s *Session) Frame(binary bool, data []byte) {
 			label = named.Label()
 		}
 		s.Metrics.FramesBad.WithLabelValues(label).Inc()
-		s.log.Debug("frame not understood", "err", err)
+		s.log().Debug("frame not understood", "err", err)
 		return
 	}
 	s.Metrics.FramesIn.WithLabelValues(s.version.String()).Inc()
@@ -119,10 +117,24 @@ func (s *Session) Frame(binary bool, data []byte) {
 	case !strings.HasPrefix(m.Topic, protocol.TopicPrefix):
 		s.unmatched(m)
 	case m.Event == protocol.EventJoin:
-		s.join(m)
+		apart(func() { s.join(m) })
 	default:
 		s.push(m)
 	}
+}
+
+// log is made when it is needed: most sessions log nothing.
+func (s *Session) log() *slog.Logger { return s.Logger.With("conn", s.identity.ConnID) }
+
+// apart does something on a stack of its own, and waits for it. What a join needs once would otherwise stay with the
+// socket's goroutine for its life: 4 KB of 8.
+func apart(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	<-done
 }
 
 // push handles what a client sends on a channel.
@@ -142,7 +154,7 @@ func (s *Session) push(m protocol.Message) {
 	case m.Event == protocol.EventPresence:
 		c.refuse(m.Ref, protocol.NotSupported, "presence")
 	default:
-		s.log.Debug("event ignored", "event", m.Event, "topic", m.Topic)
+		s.log().Debug("event ignored", "event", m.Event, "topic", m.Topic)
 	}
 }
 

@@ -12,8 +12,8 @@ const (
 // the newest waiting pong gives its place to the new one, and a ping flood costs neither memory nor the socket.
 const maxPongs = 16
 
-// keepFrames is the room for frames that an empty queue keeps: enough for quiet channels, cheap for idle sockets.
-const keepFrames = 8
+// keepFrames is the room for frames that an empty queue keeps: enough for quiet channels, 1 KB at most for idle sockets.
+const keepFrames = 32
 
 // queued is one whole frame that waits.
 type queued struct {
