@@ -38,10 +38,10 @@ func (c *Conn) run(open Opener) {
 	case c.tap.failed:
 		c.Kill(reason)
 	}
+	c.server.closed(c, reason)
 	if h != nil {
 		c.guard("closed", func() error { h.Closed(reason); return nil })
 	}
-	c.server.closed(c, reason)
 	if code != 0 {
 		io.Copy(io.Discard, c.tap.Conn) // see dismiss
 	}
