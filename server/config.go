@@ -33,6 +33,9 @@ type Config struct {
 	MaxFrameBytes        int
 	MaxPayloadBytes      int
 	MaxQueueBytes        int
+	MaxQueueAge          time.Duration
+	DeafAfter            time.Duration
+	MaxDeaf              time.Duration
 	MessageRetention     time.Duration
 
 	LogLevel  slog.Level
@@ -113,6 +116,15 @@ var settings = []setting{
 	{name: "MAX_QUEUE_BYTES", def: "1048576", limit: true,
 		help: "what may wait for a slow reader behind the frame being written",
 		into: func(c *Config) value { return numberValue{&c.MaxQueueBytes} }},
+	{name: "MAX_QUEUE_AGE", def: "60s", limit: true,
+		help: "how long a frame may wait for a slow reader",
+		into: func(c *Config) value { return durationValue{&c.MaxQueueAge} }},
+	{name: "DEAF_AFTER", def: "5s",
+		help: "private delivery pauses after so long without proof that the database is heard; at least 2s",
+		into: func(c *Config) value { return durationValue{&c.DeafAfter} }},
+	{name: "MAX_DEAF", def: "30s", limit: true,
+		help: "private channels are ended after pausing for so long",
+		into: func(c *Config) value { return durationValue{&c.MaxDeaf} }},
 	{name: "MESSAGE_RETENTION", def: "72h", limit: true,
 		help: "how long rows of realtime.messages are kept",
 		into: func(c *Config) value { return durationValue{&c.MessageRetention} }},
@@ -152,12 +164,17 @@ func defaultConfig() Config {
 	return c
 }
 
+// minDeafAfter is two of the feed's heartbeats.
+const minDeafAfter = 2 * time.Second
+
 // settle fills in what follows from other settings, and refuses settings that contradict each other.
 func (c *Config) settle() error {
 	if c.ListenDatabaseURL == "" {
 		c.ListenDatabaseURL = c.DatabaseURL
 	}
 	switch {
+	case c.DeafAfter < minDeafAfter:
+		return usagef("DEAF_AFTER %s is shorter than %s: one late heartbeat would pause everybody", c.DeafAfter, minDeafAfter)
 	case len(c.AllowedRoles) == 0:
 		return usagef("ALLOWED_ROLES is empty: every token would be refused; name at least one role")
 	case c.JWTRoleClaim == "":

@@ -69,9 +69,9 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		return nil, err
 	}
 	in.metrics.WatchPool(in.pool.Stats)
-	in.hub = hub.New(hub.Options{MaxHeldBytes: c.MaxQueueBytes, Metrics: in.metrics})
+	in.hub = hub.New(hub.Options{MaxHeldBytes: c.MaxQueueBytes, MaxDeaf: orNever(c.MaxDeaf), Metrics: in.metrics})
 	in.feed = feed.New(feed.Options{
-		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
+		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes, DeafAfter: c.DeafAfter,
 		Sink:   via(messages.Delivery{Hub: in.hub, Logger: in.component("messages"), Metrics: in.metrics}),
 		Logger: in.component("feed"), Metrics: in.metrics,
 	})
@@ -88,7 +88,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	}
 	in.sockets = socket.NewServer(socket.Options{
 		MaxConnections: c.MaxConnections, MaxFrameBytes: c.MaxFrameBytes, MaxQueueBytes: c.MaxQueueBytes,
-		AllowedOrigins: c.AllowedOrigins, Open: opener{verifier, sessions}.open,
+		MaxQueueAge: orNever(c.MaxQueueAge), AllowedOrigins: c.AllowedOrigins, Open: opener{verifier, sessions}.open,
 		Logger: in.component("socket"), Metrics: in.metrics,
 	})
 	in.house = &housekeeper{config: c, pool: in.pool, logger: in.component("housekeeping")}
@@ -106,6 +106,14 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
 	}
 	return in, nil
+}
+
+// orNever is a limit as packages want it: 0, which lifts it, would mean their default.
+func orNever(limit time.Duration) time.Duration {
+	if limit == 0 {
+		return -1
+	}
+	return limit
 }
 
 func (in *instance) component(name string) *slog.Logger { return in.logger.With("component", name) }

@@ -121,7 +121,7 @@ type Options struct {
 	Workers      int           // 0: GOMAXPROCS
 	MaxHeldBytes int           // what may wait for one subscription's verdict; 0: no bound
 	MaxLogBytes  int           // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
-	MaxDeaf      time.Duration // private subscriptions end after so long without hearing the database; 0: 30 s
+	MaxDeaf      time.Duration // private subscriptions end after so long without hearing the database; 0: 30 s, negative: never
 	Metrics      *metrics.Metrics
 }
 

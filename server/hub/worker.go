@@ -298,7 +298,9 @@ func (deaf) apply(w *worker) {
 	w.silences++
 	if w.later != nil {
 		w.later(pauseNotice, paused{w.silences})
-		w.later(w.options.MaxDeaf, deafTooLong{w.silences})
+		if w.options.MaxDeaf > 0 {
+			w.later(w.options.MaxDeaf, deafTooLong{w.silences})
+		}
 	}
 }
 
