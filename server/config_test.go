@@ -32,7 +32,7 @@ func TestDefaults(t *testing.T) {
 		Addr: ":4000", AdminAddr: "127.0.0.1:4001", AllowedOrigins: []string{"*"},
 		MaxChannelsPerSocket: 100, MaxJoinsPerSecond: 100, MaxEventsPerSecond: 1000,
 		MaxFrameBytes: 5_000_000, MaxPayloadBytes: 3_000_000, MaxQueueBytes: 1_048_576,
-		MessageRetention: 72 * time.Hour, LogFormat: "auto",
+		MaxQueueAge: time.Minute, DeafAfter: 5 * time.Second, MaxDeaf: 30 * time.Second, MessageRetention: 72 * time.Hour, LogFormat: "auto",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
