@@ -6,7 +6,9 @@
 package channel
 
 import (
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,14 +129,23 @@ func (s *Session) Frame(binary bool, data []byte) {
 func (s *Session) log() *slog.Logger { return s.Logger.With("conn", s.identity.ConnID) }
 
 // apart does something on a stack of its own, and waits for it. What a join needs once would otherwise stay with the
-// socket's goroutine for its life: 4 KB of 8.
+// socket's goroutine for its life: 4 KB of 8. A panic is the caller's, which knows whose socket it has to end.
 func apart(do func()) {
 	done := make(chan struct{})
+	var panicked any
 	go func() {
 		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+		}()
 		do()
 	}()
 	<-done
+	if panicked != nil {
+		panic(panicked)
+	}
 }
 
 // push handles what a client sends on a channel.
