@@ -44,8 +44,13 @@ func (w *worker) run() {
 		if batch = w.log.take(w.number, batch); batch == nil {
 			return
 		}
+		began := time.Now()
 		for _, e := range batch {
 			e.apply(w)
+			if len(w.outlets) > 0 && time.Since(began) > maxRound {
+				w.flush()
+				began = time.Now()
+			}
 		}
 		w.flush()
 		if cap(batch) > keepEntries { // a burst must not pin its memory for ever
@@ -53,6 +58,9 @@ func (w *worker) run() {
 		}
 	}
 }
+
+// maxRound is how long frames may collect: a burst of thousands must not fill the queues of those who would read.
+const maxRound = 5 * time.Millisecond
 
 // How long a worker writes before it lets others run: whatever they append meanwhile goes out with one write per
 // connection in the next round. The clock is not looked at after every write.
