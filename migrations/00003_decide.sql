@@ -87,7 +87,9 @@ begin
       select exists (select from realtime.messages m where m.id = probe and m.inserted_at = '0001-01-01') into seen;
       raise exception using errcode = 'RB001';
     exception
-      when query_canceled then      -- the timer fires once a statement: the next slow policy would run without one
+      -- The timer fires once a statement: the next slow policy would run without one. And whoever waits for a lock keeps
+      -- the others waiting.
+      when query_canceled or lock_not_available then
         code := sqlstate; reason := 'receive: ' || sqlerrm; receive := null; send := null;
         return next;
         return;
@@ -111,7 +113,7 @@ begin
       raise exception using errcode = 'RB001',
         message = case when found then 'a trigger or a policy changes the probe, which was stored' else 'a trigger on realtime.messages keeps the probe row out' end;
     exception
-      when query_canceled then
+      when query_canceled or lock_not_available then
         code := sqlstate; reason := 'send: ' || sqlerrm; receive := null; send := null;
         return next;
         return;
@@ -130,7 +132,7 @@ begin
 end $$;
 -- +goose StatementEnd
 comment on function realtime._decide(text[], text[], text[], text[], text[], text[]) is
-  'Asks the policies on realtime.messages, as the roles in question, one request per array position. code null: answered; an SQLSTATE: refused because of it; receive and send null with 57014: timed out. Requests at the end without a row were not asked. snapshot is what all answers have seen at least.';
+  'Asks the policies on realtime.messages, as the roles in question, one request per array position. code null: answered; an SQLSTATE: refused because of it; receive and send null with 57014 or 55P03: timed out. Requests at the end without a row were not asked. snapshot is what all answers have seen at least.';
 
 -- +goose StatementBegin
 create function realtime.can(action text, topic text, extension text default 'broadcast', claims jsonb default null, role text default null)
@@ -154,8 +156,8 @@ begin
     raise exception 'can() needs a read-write transaction' using errcode = '25006';
   end if;
   select * into answer from realtime._decide(array[topic], array[extension], array[asked_role], array[asked_claims::text], array['{}'], bypass);
-  if answer.code = '57014' then
-    raise exception 'can(): %', answer.reason using errcode = '57014';
+  if answer.code in ('57014', '55P03') then
+    raise exception 'can(): %', answer.reason using errcode = answer.code;
   elsif answer.code is not null then
     raise notice 'can(): refused: % (%)', answer.reason, answer.code;
   end if;

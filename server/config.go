@@ -164,7 +164,7 @@ func defaultConfig() Config {
 	return c
 }
 
-// minDeafAfter is two of the feed's heartbeats.
+// minDeafAfter leaves time for heartbeats on a busy machine.
 const minDeafAfter = 2 * time.Second
 
 // settle fills in what follows from other settings, and refuses settings that contradict each other.

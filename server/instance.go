@@ -25,6 +25,8 @@ const (
 	// poolSize is enough for the decider's batches, the feed and the heartbeat; more would only take connections away
 	// from the application.
 	poolSize = 10
+	// heartbeats are sent so many times within DEAF_AFTER: some may come late, or be lost with a connection of the pool.
+	heartbeats = 5
 	// headerTimeout ends a client that sends its request a byte at a time.
 	headerTimeout = 10 * time.Second
 	// maxHeaderBytes leaves room for a long token.
@@ -69,9 +71,13 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		return nil, err
 	}
 	in.metrics.WatchPool(in.pool.Stats)
-	in.hub = hub.New(hub.Options{MaxHeldBytes: c.MaxQueueBytes, MaxDeaf: orNever(c.MaxDeaf), Metrics: in.metrics})
+	in.hub = hub.New(hub.Options{
+		MaxHeldBytes: c.MaxQueueBytes, MaxDeaf: orNever(c.MaxDeaf), Metrics: in.metrics,
+		Hears: func() bool { return in.feed.Hearing() },
+	})
 	in.feed = feed.New(feed.Options{
-		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes, DeafAfter: c.DeafAfter,
+		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
+		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
 		Sink:   via(messages.Delivery{Hub: in.hub, Logger: in.component("messages"), Metrics: in.metrics}),
 		Logger: in.component("feed"), Metrics: in.metrics,
 	})

@@ -7,6 +7,9 @@ import "embed"
 //go:embed applied_versions.sql
 var AppliedVersions string
 
+//go:embed backend_pid.sql
+var BackendPID string
+
 //go:embed create_schema.sql
 var CreateSchema string
 

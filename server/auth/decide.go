@@ -1,8 +1,10 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -25,9 +27,10 @@ type Right struct{ Receive, Send bool }
 type Request struct {
 	Topic    string // without the wire's prefix
 	Claims   Claims
-	Headers  string // request headers that policies may read, a JSON object
-	Presence bool   // ask about presence too, not only broadcast
-	Fenced   bool   // answer only when the feed has said all that the decision saw
+	Headers  string    // request headers that policies may read, a JSON object
+	Presence bool      // ask about presence too, not only broadcast
+	Fenced   bool      // answer only when the feed has said all that the decision saw
+	Since    time.Time // when somebody began to wait for this; zero: now
 }
 
 // Answer is what the policies say. The zero rights are a refusal.
@@ -36,7 +39,7 @@ type Answer struct {
 	Snapshot            snapshot.Snapshot // what the decision saw at least
 	Code                string            // SQLSTATE, where it was not a policy's plain no
 	Reason              string            // in Postgres' words; for operators, never for clients
-	Err                 error             // Postgres could not be asked
+	Err                 error             // Postgres could not be asked, or could not tell
 }
 
 const (
@@ -44,9 +47,12 @@ const (
 	maxBatch = 50
 	// workers is how many batches of each kind are decided at a time: policies take CPU, and two fill a small machine.
 	workers = 2
-	// patience is how long a request that meets database trouble is tried again. With the last try's own limits it stays
-	// below the ten seconds after which a client gives a join up.
+	// patience is how long a join that meets database trouble is tried again. With the last try's own limits it stays below
+	// the ten seconds after which a client gives it up.
 	patience = 4 * time.Second
+	// changePatience is the same for those who have been admitted: nothing is delivered to them meanwhile, and they lose
+	// nothing by waiting.
+	changePatience = 30 * time.Second
 	// retryDelay spares a database that has just refused us.
 	retryDelay = 200 * time.Millisecond
 	// slowFor is how long a topic on which a batch timed out is kept out of the batches, and maxSlow how many such
@@ -84,9 +90,9 @@ type lanes struct{ quick, slow lane }
 // ask is a request on its way.
 type ask struct {
 	Request
-	done   func(Answer)
-	since  time.Time
-	single bool // met trouble in a batch: the next question is its own
+	done    func(Answer)
+	single  bool  // met trouble in a batch: the next question is its own
+	trouble error // the last that it met
 }
 
 // NewDecider prepares a decider; Run does the work.
@@ -105,7 +111,10 @@ func (d *Decider) Ask(r Request, done func(Answer)) {
 		done(Answer{Code: "22021", Reason: "the topic holds a NUL character"})
 		return
 	}
-	d.put(&ask{Request: r, done: done, since: time.Now()})
+	if r.Since.IsZero() {
+		r.Since = time.Now()
+	}
+	d.put(&ask{Request: r, done: done})
 }
 
 func (d *Decider) put(a *ask) {
@@ -164,10 +173,10 @@ func (d *Decider) Run(ctx context.Context) {
 func (d *Decider) work(ctx context.Context, l *lane, max int) {
 	for batch := l.take(max); batch != nil; batch = l.take(max) {
 		late := func(a *ask) bool {
-			if time.Since(a.since) <= patience {
+			if !a.late() {
 				return false
 			}
-			d.answer(a, Answer{Err: errLate})
+			d.answer(a, Answer{Err: cmp.Or(a.trouble, errLate)})
 			return true
 		}
 		if batch = slices.DeleteFunc(batch, late); len(batch) > 0 {
@@ -201,12 +210,20 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 	var unasked []*ask
 	for i, a := range batch {
 		answer := answers[i]
-		if answer != nil && answer.Code == timedOut {
+		if answer != nil && endsBatch(answer.Code) {
 			d.setSlow(a.Topic)
 		}
 		// The batch ended before it; or with it, which does not say by whose policies the time was used up.
 		if answer == nil || answer.Code == timedOut && len(batch) > 1 {
 			unasked = append(unasked, a)
+			continue
+		}
+		if saysNothing(answer.Code) || answer.Code == timedOut && time.Since(start) < decideLimits.Statement {
+			d.again(ctx, a, fmt.Errorf("%s (%s)", answer.Reason, answer.Code))
+			continue
+		}
+		if a.Fenced && answer.Code == timedOut { // the client may join again; that is then refused
+			d.answer(a, Answer{Err: fmt.Errorf("%s (%s)", answer.Reason, answer.Code)})
 			continue
 		}
 		if a.Fenced {
@@ -233,14 +250,22 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 // errLate: the requests before it took all of its time.
 var errLate = errors.New("not asked in time: the policies of other topics take too long")
 
+// late tells whether a request is not to be asked any more.
+func (a *ask) late() bool {
+	if a.Fenced {
+		return time.Since(a.Since) > changePatience
+	}
+	return time.Since(a.Since) > patience
+}
+
 // again has a request that met trouble decided by itself, or gives it up.
 func (d *Decider) again(ctx context.Context, a *ask, err error) {
-	if time.Since(a.since) > patience || ctx.Err() != nil {
+	if a.late() || ctx.Err() != nil {
 		d.answer(a, Answer{Err: err})
 		return
 	}
 	d.options.Logger.Debug("decision not made; trying again", "err", err)
-	a.single = true
+	a.single, a.trouble = true, err
 	time.AfterFunc(retryDelay, func() { d.put(a) })
 }
 
@@ -295,7 +320,7 @@ func (d *Decider) question(ctx context.Context, batch []*ask, fence *feed.Fence)
 			}
 			// A request of which one extension was not asked is not answered.
 			for _, i := range owner[got:] {
-				if answers[i] != nil && answers[i].Code != timedOut {
+				if answers[i] != nil && !endsBatch(answers[i].Code) {
 					answers[i] = nil
 				}
 			}
@@ -306,9 +331,6 @@ func (d *Decider) question(ctx context.Context, batch []*ask, fence *feed.Fence)
 		})
 	return answers, err
 }
-
-// timedOut is query_canceled.
-const timedOut = "57014"
 
 func (a *ask) extensions() []string {
 	if a.Presence {
@@ -346,7 +368,7 @@ func read(rows pgx.Rows, answers []*Answer, owner []int, extensions []string) er
 	if code != nil {
 		answer.Code = *code
 	}
-	if answer.Code == timedOut { // half an answer is none
+	if answer.Code == timedOut || saysNothing(answer.Code) { // half an answer is none
 		answer.Broadcast, answer.Presence = Right{}, Right{}
 	}
 	return nil

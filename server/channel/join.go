@@ -23,6 +23,7 @@ type Channel struct {
 	room     hub.Room
 	sub      *hub.Subscription
 	replaced protocol.Ref // join_ref of the channel whose place this one took
+	since    time.Time    // when the join came
 
 	mu           sync.Mutex // guards all below
 	claims       auth.Claims
@@ -51,7 +52,7 @@ func (s *Session) join(m protocol.Message) {
 	if joinRef == "" {
 		joinRef = m.Ref
 	}
-	c := &Channel{session: s, topic: m.Topic, name: protocol.SubTopic(m.Topic), joinRef: joinRef, ref: m.Ref, held: true}
+	c := &Channel{session: s, topic: m.Topic, name: protocol.SubTopic(m.Topic), joinRef: joinRef, ref: m.Ref, since: time.Now(), held: true}
 	if old := s.takePlace(c); old != nil && !old.supersede() {
 		c.replaced = old.joinRef
 	}

@@ -1,9 +1,6 @@
 package channel
 
 import (
-	"fmt"
-	"strings"
-
 	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
@@ -22,22 +19,16 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 		Topic: c.name, Claims: claims, Headers: s.identity.Headers,
 		Presence: c.options.PresenceEnabled, Fenced: !first,
 	}
+	if first {
+		request.Since = c.since // a join may be asked about more than once
+	}
 	s.Decider.Ask(request, func(a auth.Answer) {
-		if !first && isTransient(a.Code) {
-			a.Err = fmt.Errorf("decide again: %s (%s)", a.Reason, a.Code)
-		}
 		s.Hub.Answer(sub, hub.Verdict{
 			Round:    round,
 			Rights:   hub.Rights{Broadcast: hub.Right(a.Broadcast), Presence: hub.Right(a.Presence)},
 			Snapshot: a.Snapshot, Code: a.Code, Reason: a.Reason, Err: a.Err,
 		})
 	})
-}
-
-// isTransient tells errors that say nothing about the policy: deadlock, lock_timeout, statement_timeout, want of memory
-// or connections. A session that meets one is closed so that its client joins again.
-func isTransient(code string) bool {
-	return strings.HasPrefix(code, "40") || strings.HasPrefix(code, "53") || code == "55P03" || code == "57014"
 }
 
 // Admitted answers the join.

@@ -78,12 +78,14 @@ type Feed struct {
 	fences   map[string]*fence // on their way, by nonce
 	epoch    uint64            // counts connections made and lost: a proof holds within one
 	hearing  bool
+	heard    bool      // ever
 	trouble  string    // the last, since the feed last heard
-	proven   time.Time // when the feed was last proven to hear, or began to try
+	since    time.Time // when the connection in use began to hear; zero while there is none
 	waiting  map[int]func()
 	nextWait int
 
-	wake chan struct{} // the inbox has something
+	lease lease
+	wake  chan struct{} // the inbox has something
 }
 
 // New prepares a feed.
@@ -94,7 +96,10 @@ func New(o Options) *Feed {
 	if o.DeafAfter == 0 {
 		o.DeafAfter = 5 * time.Second
 	}
-	return &Feed{options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, waiting: map[int]func(){}}
+	return &Feed{
+		options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, waiting: map[int]func(){},
+		lease: lease{began: time.Now()},
+	}
 }
 
 // Run hears until ctx ends. It returns an error only if it can never work.
@@ -103,6 +108,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
+	defer f.lease.end()
 	group.Go(func() { f.work(ctx) })
 	group.Go(func() { f.beats(ctx) })
 	for ctx.Err() == nil {
@@ -113,12 +119,9 @@ func (f *Feed) Run(ctx context.Context) error {
 	return nil
 }
 
-// Hearing tells whether the feed is proven to hear.
-func (f *Feed) Hearing() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.hearing
-}
+// Hearing tells whether the feed is proven to hear, at this very moment. It is cheap, and may say no before the sink is
+// told: after this process was stopped for a while, whoever wakes up first must know.
+func (f *Feed) Hearing() bool { return f.lease.holds(time.Now()) }
 
 // WhenHearing calls then once the feed hears, at once if it does. The returned function takes the wish back.
 func (f *Feed) WhenHearing(then func()) (cancel func()) {
@@ -210,6 +213,7 @@ func (f *Feed) deaf() {
 	f.mu.Lock()
 	was := f.hearing
 	f.hearing = false
+	f.lease.end()
 	fences := f.fences
 	f.fences = map[string]*fence{}
 	f.mu.Unlock()
@@ -223,19 +227,21 @@ func (f *Feed) deaf() {
 	}
 }
 
-// prove ends deafness: a heartbeat of this very connection was heard.
+// prove ends deafness: a heartbeat of this very connection was heard. It proves what was committed before it was sent,
+// so one that took too long proves nothing.
 func (f *Feed) prove(h hint) {
 	f.turning.Lock()
 	defer f.turning.Unlock()
 	f.mu.Lock()
-	if h.epoch != f.epoch {
+	if h.epoch != f.epoch || f.since.IsZero() || time.Since(h.sent) > f.options.DeafAfter {
 		f.mu.Unlock()
 		return
 	}
 	was := f.hearing
-	f.hearing, f.proven, f.trouble = true, time.Now(), ""
+	lapsed := f.lease.renew(h.sent, f.options.DeafAfter) && was
+	f.hearing, f.heard, f.trouble = true, true, ""
 	var waiting []func()
-	if !was {
+	if !was || lapsed {
 		for _, then := range f.waiting {
 			waiting = append(waiting, then)
 		}
@@ -243,7 +249,9 @@ func (f *Feed) prove(h hint) {
 	}
 	f.mu.Unlock()
 	f.seen.advance(h.snapshot, was)
-	if was {
+	if lapsed { // and somebody may have asked meanwhile, and acted upon it
+		f.options.Sink.Deaf()
+	} else if was {
 		return
 	}
 	f.options.Logger.Info("the database is heard")

@@ -107,7 +107,7 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	f.mu.Lock()
 	epoch := f.epoch
 	f.mu.Unlock()
-	w := f.NewFence()
+	w, sent := f.NewFence(), time.Now()
 	snap, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
 	if err != nil {
 		w.Drop()
@@ -116,7 +116,7 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	}
 	w.Then(func(reached bool) {
 		if reached {
-			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch})
+			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch, sent: sent})
 		}
 	})
 }

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ type hint struct {
 	nonce    string            // of a fence
 	snapshot snapshot.Snapshot // of a proof, or a connection
 	epoch    uint64            // of a proof
+	sent     time.Time         // of a proof
 }
 
 type hintKind uint8
@@ -92,19 +94,36 @@ func parse(payload string) (hint, error) {
 	return hint{}, fmt.Errorf("read notification: unknown kind %.8q", kind)
 }
 
-// listen hears until the connection has to be given up: ctx ended, silence, or overflow.
+// listen hears until the connection has to be given up: ctx ended, silence, or overflow. It returns an error only if it
+// can never hear.
 func (f *Feed) listen(ctx context.Context) error {
-	ctx, giveUp := context.WithCancel(ctx)
+	ctx, giveUp := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { f.watch(ctx, giveUp) })
 	defer watching.Wait()
-	defer giveUp()
+	defer giveUp(nil)
 	err := postgres.Listener{
-		URL: f.options.ListenURL, Channel: channel,
-		Connected: f.connected, Heard: f.hear, Lost: f.lost,
+		URL: f.options.ListenURL, Channel: channel, Heard: f.hear, Lost: f.lost,
+		Connected: func(ctx context.Context, conn *pgx.Conn) error {
+			first := !f.everHeard()
+			err := f.connected(ctx, conn)
+			if first && errors.Is(err, ErrPooled) {
+				giveUp(err)
+			}
+			return err
+		},
 	}.Listen(ctx)
 	f.interrupted()
+	if err == nil && errors.Is(context.Cause(ctx), ErrPooled) {
+		err = ErrPooled
+	}
 	return err
+}
+
+func (f *Feed) everHeard() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.heard
 }
 
 func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
@@ -118,12 +137,31 @@ func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.epoch++
-	f.mu.Unlock()
+	direct, err := isDirect(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if direct {
+		f.inUse()
+	}
 	f.options.Metrics.FeedReconnects.Inc()
 	f.put(hint{kind: hintConnected, snapshot: snap})
+	if direct {
+		return nil
+	}
+	if err := f.checkPooler(ctx, conn); err != nil {
+		return err
+	}
+	f.inUse()
 	return nil
+}
+
+// inUse begins a new epoch: what a heartbeat proves from here on, it proves of this connection.
+func (f *Feed) inUse() {
+	f.mu.Lock()
+	f.epoch++
+	f.since = time.Now()
+	f.mu.Unlock()
 }
 
 func (f *Feed) hear(payload string) {
@@ -152,16 +190,15 @@ func (f *Feed) lost(err error) {
 func (f *Feed) interrupted() {
 	f.mu.Lock()
 	f.epoch++
+	f.since = time.Time{}
+	f.lease.end()
 	f.mu.Unlock()
 	f.put(hint{kind: hintLost})
 }
 
 // watch gives the connection up when it is silent: a dead one looks like a quiet one, except that our own heartbeats do
 // not come back.
-func (f *Feed) watch(ctx context.Context, giveUp func()) {
-	f.mu.Lock()
-	f.proven = time.Now()
-	f.mu.Unlock()
+func (f *Feed) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 	tick := time.NewTicker(f.options.Heartbeat)
 	defer tick.Stop()
 	for {
@@ -171,19 +208,22 @@ func (f *Feed) watch(ctx context.Context, giveUp func()) {
 		case <-tick.C:
 		}
 		f.mu.Lock()
-		silent, overflow := time.Since(f.proven) > f.options.DeafAfter, f.overflow
+		silent, hearing, overflow := !f.lease.holds(time.Now()), f.hearing, f.overflow
+		dead := silent && !f.since.IsZero() && time.Since(f.since) > f.options.DeafAfter
 		f.mu.Unlock()
+		if hearing && (silent || overflow) {
+			f.deaf() // at once: the feed's own goroutine may be stuck behind what it cannot read
+		}
 		switch {
 		case overflow:
 			f.options.Logger.Error("more notifications than the feed can hold; it begins anew", "limit", maxInbox)
-		case silent:
+		case dead:
 			f.options.Logger.Warn("own heartbeats are not heard; the listener begins anew", "after", f.options.DeafAfter)
 		default:
-			continue
+			continue // a connection that is being made has bounds of its own
 		}
 		f.interrupted()
-		f.deaf() // at once: the feed's own goroutine may be stuck behind what it cannot read
-		giveUp()
+		giveUp(nil)
 		return
 	}
 }

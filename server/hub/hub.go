@@ -122,6 +122,7 @@ type Options struct {
 	MaxHeldBytes int           // what may wait for one subscription's verdict; 0: no bound
 	MaxLogBytes  int           // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
 	MaxDeaf      time.Duration // private subscriptions end after so long without hearing the database; 0: 30 s, negative: never
+	Hears        func() bool   // whether the database is heard at this moment, which may be over before Deaf is said; nil: until Deaf
 	Metrics      *metrics.Metrics
 }
 

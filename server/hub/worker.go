@@ -110,7 +110,7 @@ func (e join) apply(w *worker) {
 		s.member.Admitted(s.gate.rights)
 		return
 	}
-	if w.deaf {
+	if w.listen(); w.deaf {
 		w.end(s, EndDeaf, Verdict{})
 		return
 	}
@@ -125,6 +125,9 @@ func (e leave) apply(w *worker) { w.remove(e.sub) }
 
 // apply gives a frame to a room. Backwards, because a member that overflows is taken out on the way.
 func (p *Publication) apply(w *worker) {
+	if p.Room.Private {
+		w.listen()
+	}
 	members := w.rooms[p.Room]
 	for i := len(members) - 1; i >= 0; i-- {
 		if s := members[i]; s != p.Except {
@@ -247,6 +250,7 @@ type answer struct {
 
 func (e answer) apply(w *worker) {
 	s, g := e.sub, &e.sub.gate
+	w.listen()
 	if !g.asking || e.verdict.Round != g.round || g.state == gateEnded || w.deaf {
 		return
 	}
@@ -286,6 +290,14 @@ func (e answer) apply(w *worker) {
 		w.askAgain(s) // a mark came that this answer did not see
 	} else if !first {
 		s.member.Decided(g.rights)
+	}
+}
+
+// listen turns the worker deaf where nobody can vouch for its hearing any more. When the whole process was stopped for a
+// while, what is in the log is there before anybody can say Deaf.
+func (w *worker) listen() {
+	if !w.deaf && w.options.Hears != nil && !w.options.Hears() {
+		deaf{}.apply(w)
 	}
 }
 

@@ -15,6 +15,9 @@ import (
 // reconnectDelay is short because private delivery stands still meanwhile. (pgxlisten's own default is a minute.)
 const reconnectDelay = 250 * time.Millisecond
 
+// listenTimeout bounds LISTEN itself, which pgxlisten does not.
+const listenTimeout = 5 * time.Second
+
 // Listener hears one channel over a connection of its own. The functions are called on the connection's read loop, one
 // at a time, and must not block: while they run nothing is heard.
 //
@@ -37,18 +40,24 @@ func (l Listener) Listen(ctx context.Context) error {
 	}
 	config := parsed.ConnConfig
 	prepare(config, l.URL, "rowcast listener")
+	h := &handler{Listener: l}
 	inner := pgxlisten.Listener{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { // ConnectTimeout bounds it, for each host of several
-			return pgx.ConnectConfig(ctx, config.Copy())
+			conn, err := pgx.ConnectConfig(ctx, config.Copy())
+			if err == nil {
+				h.setUp = time.AfterFunc(listenTimeout, func() { _ = conn.PgConn().Conn().Close() })
+			}
+			return conn, err
 		},
 		ReconnectDelay: reconnectDelay,
 		LogError: func(ctx context.Context, err error) {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !h.told {
 				l.Lost(err)
 			}
+			h.told = false
 		},
 	}
-	inner.Handle(l.Channel, handler{l})
+	inner.Handle(l.Channel, h)
 	if err := inner.Listen(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("listen on %s: %w", l.Channel, err)
 	}
@@ -56,17 +65,23 @@ func (l Listener) Listen(ctx context.Context) error {
 }
 
 // handler is the listener as pgxlisten wants it.
-type handler struct{ l Listener }
+type handler struct {
+	Listener
+	setUp *time.Timer // ends a connection on which LISTEN is not answered
+	told  bool        // why the connection ends, before pgxlisten sees that it does
+}
 
-func (h handler) HandleNotification(_ context.Context, n *pgconn.Notification, _ *pgx.Conn) error {
-	h.l.Heard(n.Payload)
+func (h *handler) HandleNotification(_ context.Context, n *pgconn.Notification, _ *pgx.Conn) error {
+	h.Heard(n.Payload)
 	return nil
 }
 
-func (h handler) HandleBacklog(ctx context.Context, _ string, conn *pgx.Conn) error {
-	err := h.l.Connected(ctx, conn)
-	if err != nil { // pgxlisten would only log it, and go on with a connection that its user does not know of
-		closeConn(conn)
+func (h *handler) HandleBacklog(ctx context.Context, _ string, conn *pgx.Conn) error {
+	h.setUp.Stop()
+	if err := h.Connected(ctx, conn); err != nil {
+		closeConn(conn) // for an error alone pgxlisten would go on with it
+		h.told = true
+		h.Lost(err)
 	}
-	return err
+	return nil
 }

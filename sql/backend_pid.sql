@@ -1,0 +1,2 @@
+-- Which process answers.
+select pg_backend_pid();
