@@ -219,7 +219,7 @@ func followLog(log io.Reader, serving chan<- string) {
 	for {
 		text, err := lines.ReadBytes('\n')
 		var entry struct{ Msg, Addr string }
-		if json.Unmarshal(text, &entry) == nil && entry.Msg == "serving" {
+		if json.Unmarshal(text, &entry) == nil && entry.Msg == "listening" {
 			serving <- entry.Addr
 		}
 		if err != nil {

@@ -38,6 +38,8 @@ type Config struct {
 	MaxDeaf              time.Duration
 	MessageRetention     time.Duration
 
+	AllowSecondNode bool
+
 	LogLevel  slog.Level
 	LogFormat string
 }
@@ -125,6 +127,9 @@ var settings = []setting{
 	{name: "MAX_DEAF", def: "30s", limit: true,
 		help: "private channels are ended after pausing for so long",
 		into: func(c *Config) value { return durationValue{&c.MaxDeaf} }},
+	{name: "ALLOW_SECOND_NODE", def: "false",
+		help: "serve although another server serves the same database: clients of one do not hear clients of the other",
+		into: func(c *Config) value { return boolValue{&c.AllowSecondNode} }},
 	{name: "MESSAGE_RETENTION", def: "72h", limit: true,
 		help: "how long rows of realtime.messages are kept",
 		into: func(c *Config) value { return durationValue{&c.MessageRetention} }},

@@ -11,6 +11,14 @@ import (
 	"rowcast/server/socket"
 )
 
+// Reasons for which a handshake is refused, beside those of package socket and the codes of tokens.
+const (
+	refusedVersion   = "version"       // no wire version that this server speaks
+	refusedNoToken   = "token_missing" // neither the header x-api-key nor the parameter apikey
+	refusedNoLease   = "no_lease"      // the database could not be asked yet whether this server may serve
+	refusedOtherNode = "other_node"    // another server serves this database
+)
+
 // opener decides about requests for a socket, and gives those it accepts a session.
 type opener struct {
 	verifier *auth.Verifier
@@ -22,14 +30,14 @@ func (o opener) open(r *http.Request) (socket.Opener, *socket.Refusal) {
 	query := r.URL.Query()
 	version, ok := protocol.ParseVersion(query.Get("vsn"))
 	if !ok {
-		return nil, &socket.Refusal{Status: http.StatusForbidden, Message: "Unsupported protocol version", Reason: "version"}
+		return nil, &socket.Refusal{Status: http.StatusForbidden, Message: "Unsupported protocol version", Reason: refusedVersion}
 	}
 	token := r.Header.Get("x-api-key")
 	if token == "" {
 		token = query.Get("apikey")
 	}
 	if token == "" {
-		return nil, &socket.Refusal{Status: http.StatusUnauthorized, Message: "API key is missing", Reason: "token_missing"}
+		return nil, &socket.Refusal{Status: http.StatusUnauthorized, Message: "API key is missing", Reason: refusedNoToken}
 	}
 	claims, refused := o.verifier.Verify(token)
 	if refused != nil {

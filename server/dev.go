@@ -26,7 +26,7 @@ const (
 
 // devIgnored are settings that would only keep the keys which dev prints from working, or that have no meaning here.
 var devIgnored = []string{"LISTEN_DATABASE_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ROLE_CLAIM", "JWT_DEFAULT_ROLE",
-	"ALLOWED_ROLES", "BYPASS_ROLES"}
+	"ALLOWED_ROLES", "BYPASS_ROLES", "ALLOW_SECOND_NODE"}
 
 // devSettings are those of serve that make sense here, with defaults and words that fit.
 func devSettings() []setting {
@@ -147,7 +147,7 @@ func (in *instance) awaitReady(ctx context.Context, ended chan error) error {
 	again := time.NewTicker(devReadyEvery)
 	defer again.Stop()
 	for {
-		err := errors.Join(in.house.ready(ctx), in.hears(ctx))
+		err := in.ready(ctx)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}

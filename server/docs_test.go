@@ -47,9 +47,11 @@ func codesPage(t *testing.T) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", e.Code, strings.ReplaceAll(strings.Join(e.Texts, "<br>"), "|", `\|`), places(e))
 	}
 	b.WriteString("\n## Why a socket ends\n\nThe label of `realtime_sockets_closed_total`.\n\n| reason | |\n|---|---|\n")
-	b.WriteString(constants(t, "socket/reasons.go", "Reason"))
+	b.WriteString(constants(t, "socket/reasons.go", ofType("Reason")))
+	b.WriteString("\n## Why a handshake is refused\n\nThe label of `realtime_sockets_refused_total`; a refused token's is its code, as above.\n\n| reason | |\n|---|---|\n")
+	b.WriteString(constants(t, "socket/reasons.go", called("Refused")) + constants(t, "connect.go", called("refused")))
 	b.WriteString("\n## Why a channel ends\n\nThe `reason` of the log line `channel ended`.\n\n| reason | |\n|---|---|\n")
-	b.WriteString(constants(t, "hub/hub.go", "End"))
+	b.WriteString(constants(t, "hub/hub.go", ofType("End")))
 	return b.String()
 }
 
@@ -69,8 +71,19 @@ func places(e protocol.Entry) string {
 	return strings.Join(where, ", ")
 }
 
-// constants lists the constants of a type with the comments behind them.
-func constants(t *testing.T, path, typeName string) string {
+func ofType(name string) func(*ast.ValueSpec) bool {
+	return func(spec *ast.ValueSpec) bool {
+		of, ok := spec.Type.(*ast.Ident)
+		return ok && of.Name == name
+	}
+}
+
+func called(prefix string) func(*ast.ValueSpec) bool {
+	return func(spec *ast.ValueSpec) bool { return strings.HasPrefix(spec.Names[0].Name, prefix) }
+}
+
+// constants lists those constants of a file that are wanted, with the comments behind them.
+func constants(t *testing.T, path string, wanted func(*ast.ValueSpec) bool) string {
 	t.Helper()
 	file, err := parser.ParseFile(gotoken.NewFileSet(), path, nil, parser.ParseComments)
 	if err != nil {
@@ -79,10 +92,7 @@ func constants(t *testing.T, path, typeName string) string {
 	var b strings.Builder
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
-		if !ok || len(spec.Values) != 1 {
-			return true
-		}
-		if name, ok := spec.Type.(*ast.Ident); !ok || name.Name != typeName {
+		if !ok || len(spec.Values) != 1 || !wanted(spec) {
 			return true
 		}
 		value := strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`)

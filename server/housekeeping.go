@@ -35,14 +35,28 @@ var (
 	maintainLimits = postgres.Limits{Statement: 15 * time.Minute, Lock: 2 * time.Second}
 )
 
-// housekeeper prepares the database for this server and keeps its partitions.
+// housekeeper prepares the database for this server and keeps its partitions. It writes only while this server serves.
 type housekeeper struct {
 	config   Config
 	pool     *postgres.Pool
+	serves   func() bool
 	logger   *slog.Logger
 	prepared atomic.Bool
-	said     string // what trouble was logged last; run's own
-	warned   string // of grants, last; run's own
+	wake     chan struct{} // holds one when there is something to do at once
+	said     string        // what trouble was logged last; run's own
+	warned   string        // of grants, last; run's own
+}
+
+func newHousekeeper(c Config, pool *postgres.Pool, serves func() bool, logger *slog.Logger) *housekeeper {
+	return &housekeeper{config: c, pool: pool, serves: serves, logger: logger, wake: make(chan struct{}, 1)}
+}
+
+// hurry has everything done now: this server begins to serve.
+func (h *housekeeper) hurry() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
 }
 
 var errNotPrepared = errors.New("the server has not found the database as it needs it; its log says why")
@@ -53,7 +67,7 @@ func (h *housekeeper) ready(ctx context.Context) error {
 	if err := explain(err); err != nil {
 		return err
 	}
-	if !h.prepared.Load() {
+	if h.serves() && !h.prepared.Load() {
 		return errNotPrepared
 	}
 	return nil
@@ -66,6 +80,7 @@ func (h *housekeeper) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-h.wake:
 		case <-time.After(wait):
 		}
 	}
@@ -73,12 +88,17 @@ func (h *housekeeper) run(ctx context.Context) {
 
 // keep does all there is to do, and says when to come back.
 func (h *housekeeper) keep(ctx context.Context) time.Duration {
-	if err := h.prepare(ctx); err != nil {
+	serving := h.serves()
+	if err := h.prepare(ctx, serving); err != nil {
 		h.prepared.Store(false)
 		h.complain(ctx, "database not as needed", err)
 		return retryEvery
 	}
-	h.prepared.Store(true)
+	h.prepared.Store(serving)
+	if !serving {
+		h.said = ""
+		return maintainEvery
+	}
 	if err := h.maintain(ctx); err != nil {
 		h.complain(ctx, "maintenance put off", err)
 		return maintainAgain
@@ -95,8 +115,9 @@ func (h *housekeeper) complain(ctx context.Context, what string, err error) {
 	}
 }
 
-// prepare checks that the database is as this server needs it, and records what SQL functions must know.
-func (h *housekeeper) prepare(ctx context.Context) error {
+// prepare checks that the database is as this server needs it, and records what SQL functions must know of the one that
+// serves.
+func (h *housekeeper) prepare(ctx context.Context, serving bool) error {
 	if err := explain(postgres.Ready(ctx, h.pool, prepareLimits)); err != nil {
 		return err
 	}
@@ -105,6 +126,9 @@ func (h *housekeeper) prepare(ctx context.Context) error {
 	}
 	if err := h.checkGrants(ctx); err != nil {
 		return err
+	}
+	if !serving {
+		return nil
 	}
 	return h.record(ctx)
 }

@@ -48,6 +48,7 @@ type instance struct {
 	feed    *feed.Feed
 	decider *auth.Decider
 	sockets *socket.Server
+	lease   *lease
 	house   *housekeeper
 	health  *api.Health
 
@@ -97,9 +98,12 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		MaxQueueAge: orNever(c.MaxQueueAge), AllowedOrigins: c.AllowedOrigins, Open: opener{verifier, sessions}.open,
 		Logger: in.component("socket"), Metrics: in.metrics,
 	})
-	in.house = &housekeeper{config: c, pool: in.pool, logger: in.component("housekeeping")}
+	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
+	in.lease.serve, in.lease.stop = in.open, in.leave
+	in.house = newHousekeeper(c, in.pool, in.lease.holds, in.component("housekeeping"))
 	in.health = &api.Health{Checks: []api.Check{
 		{Name: "database", Ask: in.house.ready},
+		{Name: "lease", Ask: in.lease.ready},
 		{Name: "feed", Ask: in.hears},
 	}}
 	if in.public, err = net.Listen("tcp", c.Addr); err != nil {
@@ -111,6 +115,8 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		in.release()
 		return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
 	}
+	in.lease.name = nodeName(in.public.Addr())
+	in.leave(ctx, *refusedWaiting) // no socket before the lease
 	return in, nil
 }
 
@@ -131,6 +137,16 @@ func (in *instance) hears(context.Context) error {
 	return nil
 }
 
+// ready is the first thing that keeps the server from being ready.
+func (in *instance) ready(ctx context.Context) error {
+	for _, c := range in.health.Checks {
+		if err := c.Ask(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // run serves until ctx ends, and then lets clients go in order.
 func (in *instance) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // the database is needed until the last client is gone
@@ -139,14 +155,18 @@ func (in *instance) run(ctx context.Context) error {
 	admin := in.httpServer(api.Admin(in.health, in.metrics))
 	in.sockets.Start()
 
+	leasing, endLease := context.WithCancel(work)
+	defer endLease()
+
 	failed := make(chan error, 3)
 	var group sync.WaitGroup
+	group.Go(func() { in.lease.run(leasing) })
 	group.Go(func() { in.decider.Run(work) })
 	group.Go(func() { in.house.run(work) })
 	group.Go(func() { failed <- in.feed.Run(work) })
 	group.Go(func() { failed <- public.Serve(in.public) })
 	group.Go(func() { failed <- admin.Serve(in.admin) })
-	in.logger.Info("serving", "addr", in.public.Addr().String(), "admin_addr", in.admin.Addr().String(),
+	in.logger.Info("listening", "addr", in.public.Addr().String(), "admin_addr", in.admin.Addr().String(),
 		"version", buildVersion(), "limits_lifted", in.config.liftedLimits())
 
 	var err error
@@ -155,7 +175,7 @@ func (in *instance) run(ctx context.Context) error {
 		in.logger.Info("stopping", "sockets", in.sockets.Count())
 	case err = <-failed:
 	}
-	in.drain(public)
+	in.drain(public, endLease)
 	stop()
 	admin.Close()
 	public.Close()
@@ -167,20 +187,43 @@ func (in *instance) run(ctx context.Context) error {
 	return err
 }
 
-// drain asks every client to go elsewhere.
-func (in *instance) drain(public *http.Server) {
+// open lets clients in: this server has the lease.
+func (in *instance) open() {
+	in.house.hurry()
+	in.sockets.Resume()
+}
+
+// leave lets no clients in, and asks those that are here to go elsewhere.
+func (in *instance) leave(ctx context.Context, why socket.Refusal) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := in.sockets.Suspend(ctx, why, lastWord, in.spread()); err != nil {
+		in.logger.Warn("sockets not told to go", "err", err)
+	}
+}
+
+// drain asks every client to go elsewhere. Once all are told, and nobody is heard here any more, another server may serve.
+func (in *instance) drain(public *http.Server, endLease func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	spread := min(drainTime/2, time.Duration(in.sockets.Count())*drainPerSocket)
-	err := in.sockets.Drain(ctx, func(c *socket.Conn) {
-		if h, ok := c.Handler().(sessionHandler); ok {
-			h.Drain()
-		}
-	}, spread)
-	if err != nil {
+	err := in.sockets.Drain(ctx, lastWord, in.spread())
+	endLease()
+	if err := errors.Join(err, in.sockets.Gone(ctx)); err != nil {
 		in.logger.Warn("sockets dropped", "err", err)
 	}
 	_ = public.Shutdown(ctx) // what is left is closed next
+}
+
+// spread is the time over which clients are asked to go.
+func (in *instance) spread() time.Duration {
+	return min(drainTime/2, time.Duration(in.sockets.Count())*drainPerSocket)
+}
+
+// lastWord goes out before a socket is closed.
+func lastWord(c *socket.Conn) {
+	if h, ok := c.Handler().(sessionHandler); ok {
+		h.Drain()
+	}
 }
 
 func (in *instance) release() {

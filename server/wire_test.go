@@ -41,6 +41,14 @@ func start(t testing.TB, db *pgtest.DB, change func(*Config)) *running {
 
 func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *running {
 	t.Helper()
+	r := launch(t, db, newTestInstance(t, db, change, via))
+	r.awaitReady()
+	return r
+}
+
+// newTestInstance prepares a server on free ports of the loopback.
+func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *instance {
+	t.Helper()
 	c := defaultConfig()
 	c.DatabaseURL, c.ListenDatabaseURL = db.URL, db.URL
 	c.JWTSecret, c.Addr, c.AdminAddr = testSecret, "127.0.0.1:0", "127.0.0.1:0"
@@ -48,12 +56,16 @@ func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.S
 		change(&c)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	ctx, cancel := context.WithCancel(context.Background())
-	in, err := newInstanceVia(ctx, c, logger, via)
+	in, err := newInstanceVia(context.Background(), c, logger, via)
 	if err != nil {
-		cancel()
 		t.Fatal(err)
 	}
+	return in
+}
+
+// launch runs a server that may never be ready.
+func launch(t testing.TB, db *pgtest.DB, in *instance) *running {
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- in.run(ctx) }()
 	t.Cleanup(func() {
@@ -62,12 +74,15 @@ func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.S
 			t.Errorf("server: %v", err)
 		}
 	})
-	r := &running{in, t, db, cancel}
+	return &running{in, t, db, cancel}
+}
+
+func (r *running) awaitReady() {
+	r.t.Helper()
 	r.await("the server to be ready", func() bool {
-		ready, _ := r.health.Answer(ctx)
+		ready, _ := r.health.Answer(context.Background())
 		return ready
 	})
-	return r
 }
 
 // await asks until something holds. For what announces itself, wait for that instead.
@@ -125,18 +140,23 @@ type client struct {
 
 func (r *running) dial(tok string) *client {
 	r.t.Helper()
+	return dial(r.t, r.public.Addr().String(), tok)
+}
+
+func dial(t testing.TB, address, tok string) *client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	url := "ws://" + r.public.Addr().String() + "/socket/websocket?vsn=2.0.0&apikey=" + tok
+	url := "ws://" + address + "/socket/websocket?vsn=2.0.0&apikey=" + tok
 	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPHeader: http.Header{"X-Test": {"yes"}}})
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	conn.SetReadLimit(16 << 20)
-	c := &client{t: r.t, conn: conn, change: make(chan struct{})}
+	c := &client{t: t, conn: conn, change: make(chan struct{})}
 	done := make(chan struct{})
 	go func() { defer close(done); c.read() }()
-	r.t.Cleanup(func() { conn.CloseNow(); <-done })
+	t.Cleanup(func() { conn.CloseNow(); <-done })
 	return c
 }
 

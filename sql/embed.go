@@ -43,6 +43,18 @@ var Heartbeat string
 //go:embed horizon.sql
 var Horizon string
 
+//go:embed lease_acquire.sql
+var LeaseAcquire string
+
+//go:embed lease_lock.sql
+var LeaseLock string
+
+//go:embed lease_release.sql
+var LeaseRelease string
+
+//go:embed lease_renew.sql
+var LeaseRenew string
+
 //go:embed limits.sql
 var Limits string
 

@@ -43,6 +43,7 @@ type Metrics struct {
 	FeedHeard      *prometheus.CounterVec // notifications heard, by kind
 	FeedIgnored    *prometheus.CounterVec // notifications that meant nothing, by reason (forged, foreign, malformed)
 	FeedRoundTrip  prometheus.Histogram   // heartbeat sent to heard
+	LeaseHeld      prometheus.Gauge       // 1 while this server may serve its database, else 0
 	Build          *prometheus.GaugeVec   // 1, labelled with the version
 	latencyBuckets []float64
 	pool           *pool
@@ -83,6 +84,7 @@ func New() *Metrics {
 	m.FeedHeard = m.counters("realtime_feed_notifications_total", "Notifications heard.", "kind")
 	m.FeedIgnored = m.counters("realtime_feed_ignored_total", "Notifications that were of no use.", "reason")
 	m.FeedRoundTrip = m.histogram("realtime_feed_heartbeat_seconds", "Heartbeat sent to heartbeat heard.", m.latencyBuckets)
+	m.LeaseHeld = m.gauge("realtime_lease_held", "1 while this server has the lease, and so serves.")
 	m.Build = m.gauges("realtime_build_info", "1, labelled with the version that runs.", "version")
 	return m
 }

@@ -8,14 +8,44 @@ import (
 	"time"
 )
 
-// Drain accepts no new sockets, and closes those that are open one by one, at random moments within spread, so that
-// their clients do not all come back at the same time. Each is given to per (if not nil), for a last word, and then
-// closed with code 1012. Drain returns when none is left, or with an error when ctx ends first.
+// Drain accepts no new sockets any more, and closes those that are open one by one, at random moments within spread, so
+// that their clients do not all come back at the same time. Each is given to per (if not nil), for a last word, and then
+// closed with code 1012. Drain returns when all have been told: none is given a frame, or heard, from then on. Gone waits
+// for their end. When ctx ends first, Drain returns an error.
 func (s *Server) Drain(ctx context.Context, per func(*Conn), spread time.Duration) error {
 	s.mu.Lock()
 	s.draining = true
 	s.mu.Unlock()
+	return s.dismissAll(ctx, per, spread)
+}
 
+// Suspend is a Drain for a time: handshakes are refused with why until Resume.
+func (s *Server) Suspend(ctx context.Context, why Refusal, per func(*Conn), spread time.Duration) error {
+	s.mu.Lock()
+	s.suspended = &why
+	s.mu.Unlock()
+	return s.dismissAll(ctx, per, spread)
+}
+
+// Resume ends Suspend, but not a Drain or Close.
+func (s *Server) Resume() {
+	s.mu.Lock()
+	s.suspended = nil
+	s.mu.Unlock()
+}
+
+// Gone returns when no socket is left, or with an error when ctx ends first.
+func (s *Server) Gone(ctx context.Context) error {
+	select {
+	case <-s.empty():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain sockets, %d left: %w", s.Count(), context.Cause(ctx))
+	}
+}
+
+// dismissAll tells all that are open to go.
+func (s *Server) dismissAll(ctx context.Context, per func(*Conn), spread time.Duration) error {
 	conns := s.snapshot()
 	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
 	moments := make([]time.Duration, len(conns))
@@ -28,19 +58,14 @@ func (s *Server) Drain(ctx context.Context, per func(*Conn), spread time.Duratio
 	start := time.Now()
 	for i, c := range conns {
 		if !sleep(ctx, moments[i]-time.Since(start)) {
-			break
+			return fmt.Errorf("drain sockets, %d not told: %w", len(conns)-i, context.Cause(ctx))
 		}
 		if per != nil {
 			per(c)
 		}
 		c.Close(codeRestart, Restarting)
 	}
-	select {
-	case <-s.empty():
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("drain sockets, %d left: %w", s.Count(), context.Cause(ctx))
-	}
+	return nil
 }
 
 // sleep waits for d, or returns false if ctx ends first.

@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,7 @@ func TestDrainSpreads(t *testing.T) {
 			told[c]++
 			c.Send(text("goodbye"))
 		}, spread)
-		if err != nil {
+		if err := errors.Join(err, r.Gone(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		if r.Count() != 0 || len(told) != n {
@@ -53,20 +54,24 @@ func TestDrainSpreads(t *testing.T) {
 	})
 }
 
-func TestDrainEndsWithItsContext(t *testing.T) {
+func TestDrainIsOverOnceAllAreTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Options{IdleTimeout: -1})
 		_, s := r.pipe(t) // which never answers
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := r.Drain(ctx, nil, 0); !errors.Is(err, context.DeadlineExceeded) {
+		begin := time.Now()
+		if err := r.Drain(ctx, nil, 0); err != nil || time.Since(begin) != 0 {
+			t.Fatal(time.Since(begin), err)
+		}
+		if err := r.Gone(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
 		if r.Count() != 1 {
 			t.Fatal("gone already")
 		}
-		begin := time.Now()
+		begin = time.Now()
 		r.Close()
 		if r.Count() != 0 || time.Since(begin) != 0 {
 			t.Fatalf("%d left after Close, which took %v", r.Count(), time.Since(begin))
@@ -76,10 +81,77 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestDrainEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{IdleTimeout: -1})
+		_, s := r.pipe(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := r.Drain(ctx, nil, time.Hour); !errors.Is(err, context.Canceled) || r.Count() != 1 {
+			t.Fatal(r.Count(), err)
+		}
+		r.Close()
+		s.expectClosed(t, Restarting)
+	})
+}
+
+// A suspension tells those that are there to go, refuses newcomers with its own words, and ends; a drain does not.
+func TestSuspend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{IdleTimeout: -1})
+		c, s := r.pipe(t)
+		why := Refusal{http.StatusServiceUnavailable, "somebody else serves", "elsewhere"}
+		if err := r.Suspend(t.Context(), why, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		c.expectClose(t, codeRestart)
+		s.expectClosed(t, Restarting)
+		if got := r.admit(); got == nil || *got != why {
+			t.Errorf("refused with %v, want %v", got, why)
+		}
+		r.Resume()
+		if got := r.admit(); got != nil {
+			t.Errorf("refused with %v after Resume", got)
+		}
+		r.release()
+		if err := r.Drain(t.Context(), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		r.Resume()
+		if got := r.admit(); got == nil || got.Reason != RefusedDraining {
+			t.Errorf("refused with %v after Drain and Resume", got)
+		}
+		r.Close()
+	})
+}
+
+// A handshake that began before the suspension leads to no socket that stays.
+func TestSuspendDuringAHandshake(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{IdleTimeout: -1})
+		open := r.opt.Open
+		r.opt.Open = func(req *http.Request) (Opener, *Refusal) {
+			if err := r.Suspend(t.Context(), Refusal{Reason: "elsewhere"}, nil, 0); err != nil {
+				t.Error(err)
+			}
+			return open(req)
+		}
+		c, s := r.pipe(t)
+		c.expectClose(t, codeRestart)
+		s.expectClosed(t, Restarting)
+	})
+}
+
 func TestDrainWithoutSockets(t *testing.T) {
 	t.Parallel()
 	s := NewServer(Options{})
 	if err := s.Drain(t.Context(), func(*Conn) { t.Error("called") }, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Gone(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.Close() // without Start

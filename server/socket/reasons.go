@@ -11,7 +11,7 @@ const (
 	WriteTimeout  Reason = "write_timeout"  // the client took nothing for WriteTimeout
 	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message
 	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
-	Restarting    Reason = "restarting"     // the server is going down; come back elsewhere
+	Restarting    Reason = "restarting"     // the server is going down, or another one serves now; come back
 	InternalError Reason = "internal_error" // the handler panicked
 )
 

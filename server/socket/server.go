@@ -76,11 +76,12 @@ type Server struct {
 	stopOnce sync.Once
 	sweeping sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
-	conns    map[*Conn]struct{}
-	opening  int           // handshakes between admit and register
-	draining bool          // no new sockets
-	gone     chan struct{} // closed when no socket is left; nil while nobody waits for that
+	mu        sync.Mutex // guards what follows
+	conns     map[*Conn]struct{}
+	opening   int           // handshakes between admit and register
+	draining  bool          // no new sockets, for ever
+	suspended *Refusal      // no new sockets for a time, and why; nil: they are welcome
+	gone      chan struct{} // closed when no socket is left; nil while nobody waits for that
 }
 
 // NewServer returns a server that is ready to accept. Idle sockets are noticed once Start is called.
@@ -116,6 +117,9 @@ func (s *Server) admit() *Refusal {
 	if s.draining {
 		return &Refusal{http.StatusServiceUnavailable, "Server is restarting", RefusedDraining}
 	}
+	if s.suspended != nil {
+		return s.suspended
+	}
 	if limit := s.opt.MaxConnections; limit > 0 && len(s.conns)+s.opening >= limit {
 		return &Refusal{http.StatusTooManyRequests, "Too many connected users", RefusedFull}
 	}
@@ -131,16 +135,16 @@ func (s *Server) release() {
 	s.mu.Unlock()
 }
 
-// register turns the place of a handshake into a socket. One whose handshake overlapped the beginning of a drain is
-// told to leave at once.
+// register turns the place of a handshake into a socket. One whose handshake overlapped the beginning of a drain or a
+// suspension is told to leave at once.
 func (s *Server) register(c *Conn) {
 	s.mu.Lock()
 	s.opening--
 	s.conns[c] = struct{}{}
-	draining := s.draining
+	leave := s.draining || s.suspended != nil
 	s.mu.Unlock()
 	s.opt.Metrics.Sockets.Inc()
-	if draining {
+	if leave {
 		c.Close(codeRestart, Restarting)
 	}
 }
