@@ -15,6 +15,18 @@ type waitingPush struct {
 	ref   protocol.Ref
 }
 
+// waitingPushes are the broadcasts that wait for one decision, in their order.
+type waitingPushes struct {
+	pushes  []waitingPush
+	bytes   int
+	overdue *time.Timer // since the first came
+}
+
+// full tells whether a frame more is too much; limit 0 means none.
+func (w *waitingPushes) full(size, limit int) bool {
+	return len(w.pushes) >= maxWaitingPushes || limit > 0 && w.bytes > 0 && w.bytes+size > limit
+}
+
 // maxWaitingPushes bounds what waits for a decision, beside its bytes.
 const maxWaitingPushes = 1000
 
@@ -43,40 +55,54 @@ func (c *Channel) broadcast(m protocol.Message) {
 		s.unmatched(m)
 		return
 	}
-	if !c.held && len(c.waiting) == 0 {
+	if !c.held && c.waiting == nil {
 		rights := c.rights
 		c.mu.Unlock() // the hub may make us wait, and calls us under this lock
 		c.publish(p, rights, s.Hub.Publish)
 		return
 	}
-	limit := s.Limits.WaitingBytes
-	full := len(c.waiting) >= maxWaitingPushes || limit > 0 && c.waitingBytes > 0 && c.waitingBytes+frame.Size() > limit
-	if !full {
-		if len(c.waiting) == 0 {
-			c.overdue = time.AfterFunc(waitingTime, c.giveUpWaiting)
-		}
-		c.waiting = append(c.waiting, p)
-		c.waitingBytes += frame.Size()
-	}
+	waits := c.letWait(p)
 	c.mu.Unlock()
-	if full {
+	if !waits {
 		c.refuse(m.Ref, protocol.SendRateLimitReached)
 	}
 }
 
-// takeWaiting empties the queue of sends; called under c.mu.
-func (c *Channel) takeWaiting() []waitingPush {
-	waiting := c.waiting
-	c.waiting, c.waitingBytes = nil, 0
-	if c.overdue != nil {
-		c.overdue.Stop()
+// letWait keeps a push for the decision, unless there are too many; called under c.mu.
+func (c *Channel) letWait(p waitingPush) bool {
+	w := c.waiting
+	if w == nil {
+		w = &waitingPushes{}
+		w.overdue = time.AfterFunc(waitingTime, func() { c.giveUp(w) })
+		c.waiting = w
 	}
-	return waiting
+	if w.full(p.frame.Size(), c.session.Limits.WaitingBytes) {
+		return false
+	}
+	w.pushes = append(w.pushes, p)
+	w.bytes += p.frame.Size()
+	return true
 }
 
-// giveUpWaiting refuses what has waited too long: a decision comes in milliseconds, or the database is away.
-func (c *Channel) giveUpWaiting() {
+// takeWaiting empties the queue of sends; called under c.mu.
+func (c *Channel) takeWaiting() []waitingPush {
+	w := c.waiting
+	if w == nil {
+		return nil
+	}
+	w.overdue.Stop()
+	c.waiting = nil
+	return w.pushes
+}
+
+// giveUp refuses what has waited too long: a decision comes in milliseconds, or the database is away. The decision may
+// have come while the timer fired; what waits since then has its own.
+func (c *Channel) giveUp(w *waitingPushes) {
 	c.mu.Lock()
+	if c.waiting != w {
+		c.mu.Unlock()
+		return
+	}
 	waiting := c.takeWaiting()
 	c.mu.Unlock()
 	for _, p := range waiting {

@@ -25,22 +25,20 @@ type Channel struct {
 	replaced protocol.Ref // join_ref of the channel whose place this one took
 	since    time.Time    // when the join came
 
-	mu           sync.Mutex // guards all below
-	claims       auth.Claims
-	token        string
-	timer        *time.Timer // of the token's expiry
-	rights       hub.Rights
-	held         bool // rights are in doubt: what is sent waits
-	refreshed    bool // the doubt comes from a new token
-	generation   int  // of the token
-	asked        int  // the generation that the last question was about
-	waiting      []waitingPush
-	waitingBytes int
-	overdue      *time.Timer // of the first that waits
-	ended        bool
-	admitted     bool
-	leaving      *protocol.Ref // of a phx_leave that came before the join was answered
-	cancelReady  func()        // takes back the wish to be told that the feed hears
+	mu          sync.Mutex // guards all below
+	claims      auth.Claims
+	token       string
+	timer       *time.Timer // of the token's expiry
+	rights      hub.Rights
+	held        bool           // rights are in doubt: what is sent waits
+	refreshed   bool           // the doubt comes from a new token
+	generation  int            // of the token
+	asked       int            // the generation that the last question was about
+	waiting     *waitingPushes // nil: nothing waits
+	ended       bool
+	admitted    bool
+	leaving     *protocol.Ref // of a phx_leave that came before the join was answered
+	cancelReady func()        // takes back the wish to be told that the feed hears
 
 	void       atomic.Bool  // set: what still waits to leave must not
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
