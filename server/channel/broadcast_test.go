@@ -56,24 +56,24 @@ func TestSendsThatWaitTooLongAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, client := heldChannel()
 		c.say("first")
-		time.Sleep(waitingTime - 1)
+		time.Sleep(waitingTime - time.Nanosecond)
 		c.say("second")
 		synctest.Wait()
 		if n := client.replies("first") + client.replies("second"); n != 0 {
 			t.Fatalf("%d answered early", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if client.replies("first") != 1 || client.replies("second") != 1 {
 			t.Fatalf("told %q", client.frames)
 		}
 		c.say("third") // has a time of its own
-		time.Sleep(waitingTime - 1)
+		time.Sleep(waitingTime - time.Nanosecond)
 		synctest.Wait()
 		if client.replies("third") != 0 {
 			t.Fatal("answered early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if client.replies("third") != 1 {
 			t.Fatal("not answered")
@@ -98,12 +98,12 @@ func TestTimerThatFiresLateSparesNewSends(t *testing.T) {
 			c.takeWaiting()
 			c.letWait(waitingPush{protocol.TextBroadcast(c.topic, []byte(`{}`)), protocol.TextRef(fmt.Sprint("new", i))})
 			c.mu.Unlock()
-			time.Sleep(waitingTime - 1)
+			time.Sleep(waitingTime - time.Nanosecond)
 			synctest.Wait()
 			if n := client.replies("new"); n != 0 {
 				t.Fatal("the old timer refused what waits since then")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if n := client.replies("new"); n != 1 {
 				t.Fatalf("%d answers in time", n)
