@@ -3,7 +3,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint build clean
+.PHONY: help run test bench lint build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[a-z ]* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,6 +14,9 @@ run: build ## a server with a throw-away Postgres and the chat sample, on http:/
 
 test: ## the whole suite, race detector on, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
 	go run ./server/pgtest/with go test -race -timeout 7m -p 2 ./...
+
+bench: ## benchmarks, as ratios to a baseline of the same run (Linux, two cores, a quiet machine)
+	@go run ./server/bench
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@unformatted=$$(gofmt -l migrations server sql); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }

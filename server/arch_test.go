@@ -39,14 +39,15 @@ var mayImport = map[string][]string{
 
 	"server/pgtest":      {"migrations", "sql", "server/postgres"}, // for tests and dev
 	"server/pgtest/with": {"server/pgtest"},
+	"server/bench":       {"sql", "server/postgres", "server/snapshot", "server/feed", "server/auth", "server/metrics", "server/pgtest"},
 	"server":             {"*"},
 }
 
 // onlyIn is where a module may be imported at all.
 var onlyIn = map[string][]string{
-	"net/http":                            {"server/socket", "server/api", "server"},
-	"github.com/coder/websocket":          {"server/socket"},
-	"github.com/jackc/pgx/v5":             {"server/postgres", "server/feed", "server/auth", "server/pgtest", "server"},
+	"net/http":                            {"server/socket", "server/api", "server", "server/bench"},
+	"github.com/coder/websocket":          {"server/socket", "server/bench"}, // bench compares with its plain use
+	"github.com/jackc/pgx/v5":             {"server/postgres", "server/feed", "server/auth", "server/pgtest", "server", "server/bench"},
 	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool
 	"github.com/jackc/pgxlisten":          {"server/postgres"},
 	"github.com/pressly/goose/v3":         {"server/postgres"},

@@ -1,0 +1,64 @@
+package main
+
+import "time"
+
+// plan is what the generator is to do; it reads it from standard input.
+type plan struct {
+	Address  string // of the server, host:port of IPv4
+	Path     string // of the WebSocket, without the token
+	Private  bool   // join private channels
+	Sessions []session
+	Process  int // of the server, whose CPU time is read; 0: none
+
+	// One of these, or neither: then the sockets are held open until standard input ends.
+	Outstanding int     // closed loop: publications on their way in each room
+	Rate        float64 // open loop: publications a second, over all rooms
+
+	Warm, Window time.Duration
+}
+
+// session is one socket in one room. The first in each room publishes.
+type session struct{ Topic, Token string }
+
+// spread has n sockets join as many rooms.
+func spread(n, rooms int, token string) []session {
+	all := make([]session, n)
+	for i := range all {
+		all[i] = session{topicName(i % rooms), token}
+	}
+	return all
+}
+
+// What a report is about.
+const (
+	reportReady   = "ready"   // all sockets have joined
+	reportMeasure = "measure" // the warm-up is over
+	reportDone    = "done"
+)
+
+// report is what the generator says, a line of JSON each.
+type report struct {
+	About string
+
+	// ready
+	Sockets     int
+	JoinSeconds float64
+	JoinCPU     float64 // of the server, seconds
+
+	// done
+	Published  int64
+	Deliveries int64   // within the window
+	Bytes      int64   // of these, as frames
+	Seconds    float64 // the window
+	ServerCPU  float64 // within the window, seconds
+	OwnCPU     float64
+	OtherCPU   float64 // of everybody else on the machine
+	P50, P99   time.Duration
+	Lost       int64 // published and never delivered, to the end
+	Cut        int   // connections that the server ended
+	Why        string
+	Ends       []ending // of each session, when held
+}
+
+// ending is when a session last heard a broadcast, and when its channel was closed; Unix nanoseconds, 0: never.
+type ending struct{ Heard, Closed int64 }
