@@ -99,11 +99,10 @@ func (t *target) awaitReady(ctx context.Context) error {
 func servingAddresses(log string) (public, admin string) {
 	for line := range strings.Lines(log) {
 		var entry struct {
-			Msg   string
 			Addr  string
 			Admin string `json:"admin_addr"`
 		}
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "serving" {
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Addr != "" && entry.Admin != "" {
 			return entry.Addr, entry.Admin
 		}
 	}
