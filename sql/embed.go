@@ -98,3 +98,8 @@ var DevRemove string
 //
 //go:embed policies/*.sql
 var Policies embed.FS
+
+// Bench is what `make bench` asks; the server does not.
+//
+//go:embed bench/*.sql
+var Bench embed.FS

@@ -26,6 +26,7 @@ type bench struct {
 	dir      string // scratch
 	binary   string // the server, once built
 	database *database
+	sampled  bool // the database holds the sample
 	progress io.Writer
 
 	spent time.Duration // of patienceTotal

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"rowcast/server/pgtest"
 )
 
 // floorAt runs the floor in this process.
@@ -53,11 +51,7 @@ func plainAt(t *testing.T) string {
 
 func rowcastAt(t *testing.T) string {
 	t.Helper()
-	db := pgtest.New(t)
-	b := &bench{ctx: t.Context(), dir: t.TempDir(), progress: t.Output(), database: &database{url: db.URL}}
-	if err := b.build(); err != nil {
-		t.Fatal(err)
-	}
+	b := onDatabase(t)
 	server, err := b.rowcast(anyCore)
 	if err != nil {
 		t.Fatal(err)

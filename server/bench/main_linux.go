@@ -28,6 +28,8 @@ var allSeries = []struct {
 	{"fanout", (*bench).fanout},
 	{"sweep", (*bench).sweep},
 	{"idle", (*bench).idle},
+	{"decisions", (*bench).decisions},
+	{"revoke", (*bench).revoke},
 }
 
 func main() {

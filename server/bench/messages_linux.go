@@ -26,6 +26,7 @@ func (g *generator) message(c *client, payload []byte, size int, now int64) erro
 		g.joined++
 	case "phx_close":
 		c.ending.Closed = now
+		return g.tell(report{About: reportEnded})
 	case "system": // tells people why
 	default:
 		return fmt.Errorf("unexpected message: %.300q", payload)

@@ -33,6 +33,7 @@ func spread(n, rooms int, token string) []session {
 const (
 	reportReady   = "ready"   // all sockets have joined
 	reportMeasure = "measure" // the warm-up is over
+	reportEnded   = "ended"   // a session that is held: its channel was closed
 	reportDone    = "done"
 )
 

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/auth"
+	"rowcast/server/feed"
+	"rowcast/server/metrics"
+	"rowcast/server/postgres"
+)
+
+const (
+	// deciderPool is about a server's.
+	deciderPool = 8
+	// asksAtOnce keeps the decider's batches full.
+	asksAtOnce = 400
+	// decisionsLeast is the part of `select 1`s that decisions must come to.
+	decisionsLeast = 0.08
+	// joinSockets join public rooms and private ones, to see what the decisions add.
+	joinSockets = 2000
+	// hearPatience bounds a feed's start.
+	hearPatience = 30 * time.Second
+)
+
+// decisions has the server's own decider answer whether people may receive and send in their rooms, beside as many
+// connections that ask for nothing. Nobody is pinned: Postgres needs the cores too.
+func (b *bench) decisions() (section, error) {
+	s := section{
+		title: fmt.Sprintf("Decisions a second: receive and send, %d members of %d rooms, all cores, beside `select 1` on as many connections (%d)", people, peopleRooms, deciderPool),
+		rows:  [][]string{{"", "ratio", "from", "to", "own/s", "baseline/s"}},
+	}
+	if err := b.sample(); err != nil {
+		return s, err
+	}
+	d, err := b.startDecider()
+	if err != nil {
+		return s, err
+	}
+	rates, err := b.decisionRates(d)
+	d.stop()
+	if err != nil {
+		return s, err
+	}
+	row := func(name string, ratios, own, base []float64) {
+		s.rows = append(s.rows, []string{
+			name, figure(median(ratios)), figure(slices.Min(ratios)), figure(slices.Max(ratios)), figure(median(own)), figure(median(base)),
+		})
+	}
+	row("joins", rates.joinRatios, rates.joins, rates.base)
+	row("asked again after a change", rates.againRatios, rates.again, rates.base)
+	s.bars = []bar{{what: "decisions beside `select 1`", figure: median(rates.joinRatios), limit: decisionsLeast}}
+
+	public, private, err := b.joinRates(joinSockets)
+	if err != nil {
+		return s, err
+	}
+	row("over the wire: private joins, beside public", []float64{private / public}, []float64{private}, []float64{public})
+	return s, nil
+}
+
+// decider is the server's, with all it needs.
+type decider struct {
+	*auth.Decider
+	stop func()
+}
+
+// nobody hears what the feed says.
+type nobody struct{}
+
+func (nobody) Mark(feed.Mark)       {}
+func (nobody) Message(feed.Message) {}
+func (nobody) Deaf()                {}
+func (nobody) Hearing()             {}
+
+func (b *bench) startDecider() (*decider, error) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	pool, err := postgres.Open(ctx, b.database.url, deciderPool)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	m, logger := metrics.New(), slog.New(slog.DiscardHandler)
+	f := feed.New(feed.Options{Pool: pool, ListenURL: b.database.url, Sink: nobody{}, Logger: logger, Metrics: m})
+	d := auth.NewDecider(auth.DeciderOptions{Pool: pool, Feed: f, BypassRoles: []string{"service_role"}, Logger: logger, Metrics: m})
+	var group sync.WaitGroup
+	group.Go(func() { _ = f.Run(ctx) }) // a feed that cannot work is never heard
+	group.Go(func() { d.Run(ctx) })
+	stop := func() { cancel(); group.Wait(); pool.Close() }
+	hearing := make(chan struct{})
+	f.WhenHearing(func() { close(hearing) })
+	select {
+	case <-hearing:
+		return &decider{d, stop}, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-time.After(hearPatience):
+		err = errors.New("the feed does not hear the database")
+	}
+	stop()
+	return nil, err
+}
+
+// decisionRates are a second, with the baseline before and after each.
+type decisionRates struct {
+	base, joins, again, joinRatios, againRatios []float64
+}
+
+func (b *bench) decisionRates(d *decider) (r decisionRates, err error) {
+	conns, done, err := dial(b.ctx, b.database.url, deciderPool)
+	if err != nil {
+		return r, err
+	}
+	defer done()
+	window, rounds := b.pick(1500*time.Millisecond, 300*time.Millisecond), 3
+	if b.options.quick {
+		rounds = 1
+	}
+	base := func() error {
+		rate, err := asksPerSecond(b.ctx, conns, window)
+		r.base = append(r.base, rate)
+		return err
+	}
+	around := func() float64 { return (r.base[len(r.base)-1] + r.base[len(r.base)-2]) / 2 }
+	b.awaitQuiet()
+	if err := base(); err != nil {
+		return r, err
+	}
+	for range rounds {
+		for _, fenced := range []bool{false, true} {
+			b.say("decisions, asked again: %t", fenced)
+			rate, err := d.perSecond(b.ctx, fenced, window)
+			if err = errors.Join(err, base()); err != nil {
+				return r, err
+			}
+			if fenced {
+				r.again, r.againRatios = append(r.again, rate), append(r.againRatios, rate/around())
+			} else {
+				r.joins, r.joinRatios = append(r.joins, rate), append(r.joinRatios, rate/around())
+			}
+		}
+	}
+	return r, nil
+}
+
+// asksPerSecond has each connection ask for nothing, over and over.
+func asksPerSecond(ctx context.Context, conns []*pgx.Conn, window time.Duration) (float64, error) {
+	var asked atomic.Int64
+	failed := make(chan error, len(conns))
+	begin := time.Now()
+	text := question("nothing")
+	for _, conn := range conns {
+		go func() {
+			var one int
+			var err error
+			for err == nil && time.Since(begin) < window {
+				err = conn.QueryRow(ctx, text).Scan(&one)
+				asked.Add(1)
+			}
+			failed <- err
+		}()
+	}
+	var err error
+	for range conns {
+		err = errors.Join(err, <-failed)
+	}
+	return float64(asked.Load()) / time.Since(begin).Seconds(), err
+}
+
+// perSecond keeps many questions on their way, each about somebody else; all must be allowed.
+func (d *decider) perSecond(ctx context.Context, fenced bool, window time.Duration) (float64, error) {
+	answers := make(chan auth.Answer, asksAtOnce)
+	next := 0
+	ask := func() {
+		sub := personID(next % people)
+		d.Ask(auth.Request{
+			Topic: roomOf(next), Headers: "{}", Fenced: fenced,
+			Claims: auth.Claims{Subject: sub, Role: "authenticated", Raw: fmt.Appendf(nil, `{"sub":"%s","role":"authenticated"}`, sub)},
+		}, func(a auth.Answer) { answers <- a })
+		next++
+	}
+	begin := time.Now()
+	for range asksAtOnce {
+		ask()
+	}
+	allowed, rate := 0, 0.0
+	for answered := 0; answered < next; answered++ {
+		var a auth.Answer
+		select {
+		case a = <-answers:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		if a.Err != nil || !a.Broadcast.Receive || !a.Broadcast.Send {
+			return 0, fmt.Errorf("a member was refused: %+v", a)
+		}
+		allowed++
+		if since := time.Since(begin); since < window {
+			ask()
+		} else if rate == 0 {
+			rate = float64(allowed) / since.Seconds()
+		}
+	}
+	return rate, nil
+}
+
+// joinRates are sockets that connect and join in a second.
+func (b *bench) joinRates(sockets int) (public, private float64, err error) {
+	server, err := b.rowcast(anyCore)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer server.stop()
+	sessions, _, err := members(sockets, peopleRooms)
+	if err != nil {
+		return 0, 0, err
+	}
+	rate := func(private bool) (float64, error) {
+		b.say("%d joins, private: %t", sockets, private)
+		b.awaitQuiet()
+		g, err := b.generator(server, plan{Sessions: sessions, Private: private}, anyCore)
+		if err != nil {
+			return 0, err
+		}
+		defer g.stop()
+		ready, err := g.expect(reportReady)
+		if err == nil {
+			_, err = g.release()
+		}
+		return float64(ready.Sockets) / ready.JoinSeconds, err
+	}
+	if public, err = rate(false); err != nil {
+		return 0, 0, err
+	}
+	private, err = rate(true)
+	return public, private, err
+}

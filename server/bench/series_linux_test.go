@@ -1,0 +1,118 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rowcast/server/pgtest"
+)
+
+// onDatabase is a run with the server built, on a test's database.
+func onDatabase(t *testing.T) *bench {
+	t.Helper()
+	db := pgtest.New(t)
+	b := &bench{ctx: t.Context(), dir: t.TempDir(), progress: t.Output(), database: &database{url: db.URL, admin: db.AdminURL}, spent: patienceTotal}
+	if err := b.build(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The series that ask Postgres, in small: their questions are answered as they want.
+func TestSeriesOnPostgres(t *testing.T) {
+	t.Parallel()
+	b := onDatabase(t)
+	b.options.quick = true
+	if err := b.sample(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.startDecider()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rates, err := b.decisionRates(d)
+	d.stop()
+	if err != nil || median(rates.base) == 0 || median(rates.joins) == 0 || median(rates.again) == 0 || len(rates.base) != 3 {
+		t.Errorf("%+v, %v", rates, err)
+	}
+	public, private, err := b.joinRates(20)
+	if err != nil || public == 0 || private == 0 {
+		t.Errorf("joins: %v %v %v", public, private, err)
+	}
+	s, err := b.revokeSome(40, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	s.print(&out)
+	if len(s.rows) != 3 || len(s.bars) != 1 {
+		t.Error(out.String())
+	}
+}
+
+// Memory is asked of a server that has a runtime to ask.
+func TestSettling(t *testing.T) {
+	t.Parallel()
+	b := onDatabase(t)
+	server, err := b.rowcast(anyCore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.stop()
+	token, err := mint("anon", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := b.settle(server, spread(10, 2, token)); err != nil || found.joins <= 0 {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+func TestWhereAServerBreaks(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		limit, breaks float64 // of what the server keeps up with
+		tried         int
+	}{{50, 50, 5}, {100, 150, 5}, {160, 200, 5}, {300, 400, 5}, {299, 300, 5}, {500, 600, 5}, {800, 0, 4}} {
+		tried, breaks, err := breaking(func(rate float64) (r report, err error) {
+			if rate > tt.limit || rate == 50 {
+				r.Lost = 1
+			}
+			return r, nil
+		})
+		if err != nil || breaks != tt.breaks || len(tried) != tt.tried {
+			t.Errorf("limit %v: breaks at %v, tried %d, %v", tt.limit, breaks, len(tried), err)
+		}
+	}
+}
+
+func TestJudgingRevocations(t *testing.T) {
+	t.Parallel()
+	at := func(ms int) time.Time { return time.UnixMilli(int64(1000 + ms)) }
+	ns := func(ms int) int64 { return at(ms).UnixNano() }
+	r := revoked{cut: []time.Time{at(0), at(10), at(20)}, said: []time.Time{at(5), at(15)}, heard: []time.Time{at(4), at(18)}}
+	good := []ending{{ns(1), ns(3)}, {0, ns(9)}, {ns(25), ns(25)}, {ns(99), 0}}
+	w, err := r.cuts(good)
+	if err != nil || w.early != 1 || !slices.Equal(w.sorted, []time.Duration{0, 3 * time.Millisecond, 5 * time.Millisecond}) {
+		t.Errorf("%+v, %v", w, err)
+	}
+	if w.at(0.5) != 3*time.Millisecond || w.at(1) != 5*time.Millisecond || (waits{}).at(0.5) != 0 {
+		t.Errorf("quantiles: %v %v", w.at(0.5), w.at(1))
+	}
+	if n := r.notices(); n.early != 1 || n.at(1) != 3*time.Millisecond {
+		t.Errorf("%+v", n)
+	}
+	for name, spoil := range map[string]func([]ending){
+		"goes on":       func(e []ending) { e[1].Closed = 0 },
+		"has ended":     func(e []ending) { e[3].Closed = ns(100) },
+		"after its end": func(e []ending) { e[0].Heard = ns(4) },
+	} {
+		bad := slices.Clone(good)
+		spoil(bad)
+		if _, err := r.cuts(bad); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,2 @@
+-- What notify.sql says.
+listen bench;

@@ -1,0 +1,2 @@
+-- The least that a question can cost.
+select 1;
