@@ -54,24 +54,40 @@ func (m measurement) perDelivery() float64 {
 }
 
 // measure puts load on a pinned server, in quiet if that can be had.
-func (b *bench) measure(t *target, p plan) (measurement, error) {
+func (b *bench) measure(t *target, p plan) (m measurement, err error) {
+	err = b.quietly("load on "+t.name, func() (others float64, err error) {
+		m, err = b.load(t, p, nil)
+		return m.done.OtherCPU / m.done.Seconds, err
+	})
+	return m, err
+}
+
+// quietly measures something, and does so again while others use too many cores beside it.
+func (b *bench) quietly(what string, do func() (others float64, err error)) error {
 	for attempt := 1; ; attempt++ {
 		b.awaitQuiet()
 		begin := time.Now()
-		m, err := b.load(t, p, nil)
-		if err != nil {
-			return m, fmt.Errorf("load on %s: %w", t.name, err)
-		}
-		if m.done.OtherCPU <= quietLimit*m.done.Seconds {
-			return m, nil
-		}
-		if attempt == attempts || b.spent > patienceTotal {
+		others, err := do()
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		case others <= quietLimit:
+			return nil
+		case attempt == attempts || b.spent > patienceTotal:
 			b.noisy++
-			return m, nil
+			return nil
 		}
 		b.spent += time.Since(begin)
-		b.say("others used %.2f cores meanwhile: measuring %s again", m.done.OtherCPU/m.done.Seconds, t.name)
+		b.say("others used %.2f cores meanwhile: once more %s", others, what)
 	}
+}
+
+// star marks a row of whose measurements some, since there were so many, are noisy.
+func (b *bench) star(before int) string {
+	if b.noisy > before {
+		return " *"
+	}
+	return ""
 }
 
 // awaitQuiet returns once others leave the machine alone, or when patience is spent.

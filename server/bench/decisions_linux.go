@@ -138,7 +138,10 @@ func (b *bench) decisionRates(d *decider) (r decisionRates, err error) {
 		for _, fenced := range []bool{false, true} {
 			b.say("decisions, asked again: %t", fenced)
 			rate, err := d.perSecond(b.ctx, fenced, window)
-			if err = errors.Join(err, base()); err != nil {
+			if err == nil {
+				err = base()
+			}
+			if err != nil {
 				return r, err
 			}
 			if fenced {
@@ -235,7 +238,7 @@ func (b *bench) joinRates(sockets int) (public, private float64, err error) {
 		if err == nil {
 			_, err = g.release()
 		}
-		return float64(ready.Sockets) / ready.JoinSeconds, err
+		return float64(sockets) / ready.Seconds, err
 	}
 	if public, err = rate(false); err != nil {
 		return 0, 0, err

@@ -64,6 +64,7 @@ func (b *bench) fanout() (section, error) {
 	}
 	for _, f := range fanouts {
 		b.say("fan-out %s", f.name)
+		noisy := b.noisy
 		p := plan{
 			Sessions: spread(f.sockets, f.rooms, token), Outstanding: f.outstanding,
 			Warm: b.pick(time.Second, 300*time.Millisecond), Window: b.pick(3*time.Second, time.Second),
@@ -74,7 +75,7 @@ func (b *bench) fanout() (section, error) {
 		}
 		ratio := median(r.ratios)
 		s.rows = append(s.rows, []string{
-			f.name, figure(ratio), figure(slices.Min(r.ratios)), figure(slices.Max(r.ratios)), figure(r.plain),
+			f.name + b.star(noisy), figure(ratio), figure(slices.Min(r.ratios)), figure(slices.Max(r.ratios)), figure(r.plain),
 			figure(median(r.floorCPU)), figure(median(r.ownCPU)), figure(median(r.floorRate)), figure(median(r.ownRate)),
 		})
 		s.bars = append(s.bars, bar{what: "fan-out " + f.name, figure: ratio, limit: f.least})
@@ -115,7 +116,10 @@ func (b *bench) alternate(servers trio, p plan) (r turns, err error) {
 	}
 	for range rounds {
 		cpu, rate, err := of(servers.rowcast)
-		if err = errors.Join(err, floor()); err != nil {
+		if err == nil {
+			err = floor()
+		}
+		if err != nil {
 			return r, err
 		}
 		n := len(r.floorCPU)

@@ -127,7 +127,7 @@ func (g *generator) close() {
 
 // join connects all sockets, as many at a time as may be, and says what it cost.
 func (g *generator) join() error {
-	begin, cpu := time.Now(), processSeconds(g.plan.Process)
+	begin, first := time.Now(), g.read()
 	for next := 0; g.joined < len(g.clients); {
 		for ; g.joining < handshakesAtOnce && next < len(g.clients); next++ {
 			if err := g.connect(g.clients[next], byte(next%sources)); err != nil {
@@ -144,10 +144,7 @@ func (g *generator) join() error {
 			return fmt.Errorf("only %d of %d sockets joined in %s", g.joined, len(g.clients), joinPatience)
 		}
 	}
-	return g.tell(report{
-		About: reportReady, Sockets: g.joined,
-		JoinSeconds: time.Since(begin).Seconds(), JoinCPU: processSeconds(g.plan.Process) - cpu,
-	})
+	return g.tell(g.report(reportReady, first, g.read()))
 }
 
 func (g *generator) connect(c *client, source byte) error {

@@ -16,20 +16,20 @@ const (
 	scavengeTime = time.Second
 )
 
-// idle has many sockets join and do nothing. The server is fresh, so that its memory is theirs.
-//
-// What the kernel keeps for a socket is in no process's RSS.
+// idle has many sockets join and do nothing. The server is fresh, so that its memory is theirs. What the kernel keeps for
+// a socket is in no process's RSS.
 func (b *bench) idle() (section, error) {
 	s := section{
-		title: fmt.Sprintf("%s idle sockets in %d rooms, one core: KB of RSS each, beside plain; what it took them to connect and join, beside the floor", figure(idleSockets), idleRooms),
-		rows:  [][]string{{"", "KB each", "plain / own", "after GC", "plain / own", "joins/s", "own / floor", "CPU µs per join", "floor / own"}},
+		title: fmt.Sprintf("%d idle sockets in %d rooms: KB of RSS for each", idleSockets, idleRooms),
+		rows:  [][]string{{"", "after a GC", "plain / own", "before", "plain / own"}},
 	}
 	token, err := mint("anon", "")
 	if err != nil {
 		return s, err
 	}
+	names := []string{"floor", "plain", "rowcast"}
 	found := map[string]settled{}
-	for _, name := range []string{"floor", "plain", "rowcast"} {
+	for _, name := range names {
 		b.say("%d idle sockets on %s", idleSockets, name)
 		t, err := b.fresh(name)
 		if err != nil {
@@ -41,15 +41,13 @@ func (b *bench) idle() (section, error) {
 			return s, err
 		}
 	}
-	floor, plain, own := found["floor"], found["plain"], found["rowcast"]
-	for _, name := range []string{"floor", "plain", "rowcast"} {
-		f := found[name]
+	for _, name := range names {
+		f, plain := found[name], found["plain"]
 		s.rows = append(s.rows, []string{
-			name, figure(f.kb), figure(plain.kb / f.kb), figure(f.collected), figure(plain.collected / f.collected),
-			figure(f.joins), figure(f.joins / floor.joins), figure(f.cpu), figure(floor.cpu / f.cpu),
+			name, figure(f.collected), figure(plain.collected / f.collected), figure(f.grown), figure(plain.grown / f.grown),
 		})
 	}
-	s.bars = []bar{{what: "RSS of an idle socket after a forced GC", figure: own.collected, limit: idleMost, atMost: true, unit: " KB"}}
+	s.bars = []bar{{what: "RSS of an idle socket after a forced GC", figure: found["rowcast"].collected, limit: idleMost, atMost: true, unit: " KB"}}
 	s.notes = []string{"Memory that the kernel keeps for sockets (some 5 KB each) is in no RSS."}
 	return s, nil
 }
@@ -62,10 +60,34 @@ func (b *bench) fresh(name string) (*target, error) {
 	return b.peer(name)
 }
 
-// settled is what one server's idle sockets cost.
-type settled struct {
-	kb, collected float64 // RSS each, before and after a GC
-	joins, cpu    float64 // a second; µs each
+// settled is what a server's RSS has grown by for each idle socket, in KB, and what of it is left after a GC.
+type settled struct{ grown, collected float64 }
+
+func (b *bench) settle(t *target, sessions []session) (settled, error) {
+	base, err := b.collect(t)
+	if err != nil {
+		return settled{}, err
+	}
+	g, err := b.generator(t, plan{Sessions: sessions}, generatorCore)
+	if err != nil {
+		return settled{}, err
+	}
+	defer g.stop()
+	if _, err := g.expect(reportReady); err != nil {
+		return settled{}, err
+	}
+	time.Sleep(joinedTime)
+	grown, err := residentKB(t.pid())
+	if err != nil {
+		return settled{}, err
+	}
+	collected, err := b.collect(t)
+	if err != nil {
+		return settled{}, err
+	}
+	_, err = g.release()
+	n := float64(len(sessions))
+	return settled{(grown - base) / n, (collected - base) / n}, err
 }
 
 // collect has a server's runtime collect garbage, with default settings, and returns what it then has in RAM, once it has
@@ -90,38 +112,4 @@ func (b *bench) collect(t *target) (kb float64, err error) {
 		}
 	}
 	return kb, nil
-}
-
-func (b *bench) settle(t *target, sessions []session) (settled, error) {
-	b.awaitQuiet()
-	n := float64(len(sessions))
-	base, err := b.collect(t)
-	if err != nil {
-		return settled{}, err
-	}
-	g, err := b.generator(t, plan{Sessions: sessions}, generatorCore)
-	if err != nil {
-		return settled{}, err
-	}
-	defer g.stop()
-	ready, err := g.expect(reportReady)
-	if err != nil {
-		return settled{}, err
-	}
-	time.Sleep(joinedTime)
-	before, err := residentKB(t.pid())
-	if err != nil {
-		return settled{}, err
-	}
-	after, err := b.collect(t)
-	if err != nil {
-		return settled{}, err
-	}
-	if _, err := g.release(); err != nil {
-		return settled{}, err
-	}
-	return settled{
-		kb: (before - base) / n, collected: (after - base) / n,
-		joins: n / ready.JoinSeconds, cpu: ready.JoinCPU * 1e6 / n,
-	}, nil
 }

@@ -28,6 +28,7 @@ var allSeries = []struct {
 	{"fanout", (*bench).fanout},
 	{"sweep", (*bench).sweep},
 	{"idle", (*bench).idle},
+	{"join", (*bench).join},
 	{"decisions", (*bench).decisions},
 	{"revoke", (*bench).revoke},
 }
@@ -55,9 +56,16 @@ var parts = map[string]func(args []string) error{
 	"pin":   pinned,
 }
 
+// errUsage is a command line that means nothing.
+var errUsage = errors.New("wrong usage")
+
 func exit(err error) {
-	if err == nil || errors.Is(err, flag.ErrHelp) {
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
 		os.Exit(0)
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
 	}
 	fmt.Fprintln(os.Stderr, "bench:", err)
 	os.Exit(1)
@@ -70,12 +78,13 @@ func run(ctx context.Context, args []string, out io.Writer) (cleared bool, err e
 		names = append(names, s.name)
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(out)
 	var o options
 	flags.StringVar(&o.only, "only", "", "comma-separated `series` of "+strings.Join(names, ",")+" (default all)")
 	flags.BoolVar(&o.quick, "quick", false, "measure for a shorter time: to see that it works, not to judge")
 	flags.StringVar(&o.profile, "profile", "", "put CPU profiles of the server under fan-out into `directory`")
 	if err := flags.Parse(args); err != nil {
-		return false, err
+		return false, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	chosen := names
 	if o.only != "" {
@@ -83,7 +92,7 @@ func run(ctx context.Context, args []string, out io.Writer) (cleared bool, err e
 	}
 	for _, name := range append(chosen, flags.Args()...) {
 		if !slices.Contains(names, name) {
-			return false, fmt.Errorf("there is no series %q; there are %s", name, strings.Join(names, ", "))
+			return false, fmt.Errorf("%w: there is no series %q; there are %s", errUsage, name, strings.Join(names, ", "))
 		}
 	}
 	n, err := cores()
@@ -109,13 +118,16 @@ func run(ctx context.Context, args []string, out io.Writer) (cleared bool, err e
 			continue
 		}
 		found, err := s.run(b)
+		if ctx.Err() != nil {
+			return false, errors.New("interrupted")
+		}
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", s.name, err)
 		}
 		cleared = found.print(out) && cleared
 	}
 	if b.noisy > 0 {
-		fmt.Fprintf(out, "\n%d measurements were kept though others used more than %g cores beside them.\n", b.noisy, quietLimit)
+		fmt.Fprintf(out, "\n* Others used more than %g cores beside a measurement; so it was with %d of all, which were kept.\n", quietLimit, b.noisy)
 	}
 	return cleared, nil
 }

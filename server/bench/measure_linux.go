@@ -89,12 +89,12 @@ func (g *generator) measure() error {
 			return err
 		}
 	}
-	return g.tell(g.report(first, last))
+	return g.tell(g.report(reportDone, first, last))
 }
 
-func (g *generator) report(first, last reading) report {
+func (g *generator) report(about string, first, last reading) report {
 	r := report{
-		About:     reportDone,
+		About:     about,
 		Published: last.published - first.published, Deliveries: last.deliveries - first.deliveries, Bytes: last.bytes - first.bytes,
 		Seconds:   float64(last.at-first.at) / 1e9,
 		ServerCPU: last.server - first.server, OwnCPU: last.own - first.own,

@@ -41,19 +41,16 @@ const (
 type report struct {
 	About string
 
-	// ready
-	Sockets     int
-	JoinSeconds float64
-	JoinCPU     float64 // of the server, seconds
+	// ready and done
+	Seconds   float64 // that joining took; the window
+	ServerCPU float64 // in that time, seconds
+	OwnCPU    float64
+	OtherCPU  float64 // of everybody else on the machine
 
 	// done
 	Published  int64
-	Deliveries int64   // within the window
-	Bytes      int64   // of these, as frames
-	Seconds    float64 // the window
-	ServerCPU  float64 // within the window, seconds
-	OwnCPU     float64
-	OtherCPU   float64 // of everybody else on the machine
+	Deliveries int64 // within the window
+	Bytes      int64 // of these, as frames
 	P50, P99   time.Duration
 	Lost       int64 // published and never delivered, to the end
 	Cut        int   // connections that the server ended

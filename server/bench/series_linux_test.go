@@ -65,7 +65,7 @@ func TestSettling(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := b.settle(server, spread(10, 2, token)); err != nil || found.joins <= 0 {
+	if found, err := b.settle(server, spread(10, 2, token)); err != nil || found.grown <= 0 {
 		t.Errorf("%+v, %v", found, err)
 	}
 }

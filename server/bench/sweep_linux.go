@@ -8,8 +8,10 @@ import (
 
 const (
 	sweepSockets = 1000
-	// multiple of the rate at which plain loses its clients that must leave Rowcast untouched.
+	// multiple of the rate with which plain cannot keep up that Rowcast must.
 	multiple = 4
+	// upToDate is what keeping up means, beside losing nothing: who hears later than that does not.
+	upToDate = time.Second
 )
 
 // sweepRates are publications a second.
@@ -50,6 +52,7 @@ func (b *bench) sweep() (section, error) {
 		slices.Sort(rates)
 	}
 	for _, rate := range rates {
+		noisy := b.noisy
 		floor, err := at(servers.floor, rate)
 		if err != nil {
 			return s, err
@@ -58,29 +61,30 @@ func (b *bench) sweep() (section, error) {
 		if err != nil {
 			return s, err
 		}
-		row := []string{figure(rate * sweepSockets), figure(float64(own.P99) / float64(floor.P99)), floor.latency(), own.latency(), "",
+		row := []string{figure(rate*sweepSockets) + b.star(noisy), figure(float64(own.P99) / float64(floor.P99)), floor.latency(), own.latency(), "",
 			fmt.Sprint(own.Lost), fmt.Sprint(own.Cut), "", ""}
 		if p, ok := plain[rate]; ok {
 			row[4], row[7], row[8] = p.latency(), fmt.Sprint(p.Lost), fmt.Sprint(p.Cut)
 		}
 		s.rows = append(s.rows, row)
 		if rate == multiple*breaks {
-			s.bars = append(s.bars, bar{
-				what:   fmt.Sprintf("deliveries lost at %s/s, %d times where plain breaks (%s/s)", figure(rate*sweepSockets), multiple, figure(breaks*sweepSockets)),
-				figure: float64(own.Lost), atMost: true,
-			})
+			where := fmt.Sprintf("at %s deliveries/s, %d times where plain breaks", figure(rate*sweepSockets), multiple)
+			s.bars = append(s.bars,
+				bar{what: "lost " + where, figure: float64(own.Lost), atMost: true},
+				bar{what: "cut " + where, figure: float64(own.Cut), atMost: true},
+				bar{what: "p99 " + where, figure: own.P99.Seconds() * 1e3, limit: upToDate.Seconds() * 1e3, atMost: true, unit: " ms"})
 			if floor.broken() {
-				s.notes = append(s.notes, fmt.Sprintf("At that rate the floor itself loses %d: the machine cannot do it.", floor.Lost))
+				s.notes = append(s.notes, "The floor itself does not keep up at that rate: the machine cannot do it.")
 			}
 		}
 	}
 	if breaks == 0 {
-		s.notes = append(s.notes, "Plain lost nothing at any of these rates, so there is no bar.")
+		s.notes = append(s.notes, "Plain kept up with all of these rates, so there is no bar.")
 	}
 	return s, nil
 }
 
-// breaking tries all rates, and one more, to know better where a server begins to lose; 0: nowhere.
+// breaking tries all rates, and one more, to know better where a server stops keeping up; 0: nowhere.
 func breaking(try func(float64) (report, error)) (tried map[float64]report, breaks float64, err error) {
 	tried = map[float64]report{}
 	last := 0.0 // the highest rate that it kept up with
@@ -104,6 +108,7 @@ func breaking(try func(float64) (report, error)) (tried map[float64]report, brea
 	return tried, breaks, err
 }
 
-func (r report) broken() bool { return r.Lost > 0 || r.Cut > 0 }
+// broken is a server that did not keep up.
+func (r report) broken() bool { return r.Lost > 0 || r.Cut > 0 || r.P99 > upToDate }
 
 func (r report) latency() string { return milliseconds(r.P50) + " / " + milliseconds(r.P99) }
