@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"server/feed": {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth": {"sql", "server/feed", "server/postgres", "server/snapshot", "server/metrics"},
 
-	"server/messages": {"server/feed", "server/hub", "server/protocol", "server/metrics"},
+	"server/messages": {"server/feed", "server/hub", "server/protocol", "server/snapshot", "server/metrics"},
 	"server/channel":  {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
 	"server/api":      {"server/metrics"},
 

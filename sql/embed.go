@@ -34,6 +34,9 @@ var SchemaVersion string
 //go:embed decide.sql
 var Decide string
 
+//go:embed dropped.sql
+var Dropped string
+
 //go:embed grants.sql
 var Grants string
 
@@ -64,6 +67,12 @@ var Maintain string
 //go:embed messages.sql
 var Messages string
 
+//go:embed missed_marks.sql
+var MissedMarks string
+
+//go:embed missed_messages.sql
+var MissedMessages string
+
 //go:embed probe.sql
 var Probe string
 
@@ -72,6 +81,9 @@ var Roles string
 
 //go:embed settings.sql
 var Settings string
+
+//go:embed survived.sql
+var Survived string
 
 //go:embed auth.sql
 var Auth string

@@ -1,2 +1,5 @@
--- What has been committed by now.
-select pg_current_snapshot()::text;
+-- What has been committed by now, and in which history: of which database, on which timeline (another one begins where a
+-- standby is promoted or a backup is restored).
+select pg_current_snapshot()::text,
+       (select system_identifier from pg_control_system()) || '/' || (select oid from pg_database where datname = current_database()),
+       left(pg_walfile_name(pg_current_wal_lsn()), 8);

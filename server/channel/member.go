@@ -99,6 +99,11 @@ func (c *Channel) Withheld(frames int) {
 	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
 }
 
+// Missed tells the client that it may lack something that will not come any more.
+func (c *Channel) Missed() {
+	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Because(protocol.TextMessagesLost))
+}
+
 // Deliver queues a frame for the client, if its wire version can carry it.
 func (c *Channel) Deliver(f *protocol.Frame) hub.Outlet {
 	frame := f.Bytes(c.session.version)

@@ -45,8 +45,21 @@ type Sink interface {
 	// Deaf tells that the database may be saying things that are not heard. The feed starts deaf. This alone may
 	// come out of turn: while a message cannot be read, what follows waits, but not this.
 	Deaf()
-	// Hearing ends Deaf. What was said meanwhile is not known.
+	// Hearing ends Deaf.
 	Hearing()
+
+	// Rewound tells, before CatchingUp, that Postgres may have lost transactions that this snapshot does not see. The ids
+	// of those may come again and mean others.
+	Rewound(to snapshot.Snapshot)
+	// CatchingUp comes while deaf. Up to CaughtUp messages come late: those that were committed meanwhile, in the order of
+	// their transactions, then those since. Marks come before them, whichever was first: before Hearing those of all
+	// rights that may have changed meanwhile, then others as they are heard.
+	CatchingUp()
+	// Settled tells, between Hearing and CaughtUp, whether the late messages may come. They wait for it a few seconds.
+	Settled() bool
+	// Missed tells, before CaughtUp, that marks and messages were lost for good.
+	Missed()
+	CaughtUp()
 }
 
 // Options of a Feed.
@@ -68,7 +81,12 @@ const maxInbox = 1 << 20
 // Feed runs from Run's start to its end.
 type Feed struct {
 	options Options
-	seen    seen // what has been delivered; the run loop's own
+
+	// The work loop's own:
+	seen      seen
+	backlog   *backlog  // nil: there is none
+	behind    bool      // the connection was lost before all was told that had been missed: nothing may overtake that
+	lastHeard time.Time // when the last heartbeat that was heard had been sent, by the clock of the database
 
 	turning sync.Mutex // held while the sink is told Deaf or Hearing, so that the last word is the true one
 
@@ -77,6 +95,7 @@ type Feed struct {
 	overflow bool
 	fences   map[string]*fence // on their way, by nonce
 	epoch    uint64            // counts connections made and lost: a proof holds within one
+	losses   uint64            // those lost
 	hearing  bool
 	heard    bool      // ever
 	trouble  string    // the last, since the feed last heard
@@ -151,8 +170,7 @@ func (f *Feed) put(h hint) {
 		f.inbox = append(f.inbox, h)
 	case f.overflow && h.kind < hintProven: // until there is a connection again, nothing that it says has a place
 	case len(f.inbox) >= maxInbox && h.kind < hintProven:
-		f.overflow = true
-		f.epoch++
+		f.overrun()
 		f.inbox = append(f.inbox, hint{kind: hintLost})
 	default:
 		f.inbox = append(f.inbox, h)
@@ -167,26 +185,40 @@ func (f *Feed) put(h hint) {
 // work tells the sink, in order.
 func (f *Feed) work(ctx context.Context) {
 	for {
+		var more <-chan time.Time
+		if f.backlog != nil {
+			more = time.After(time.Until(f.backlog.due))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.wake:
+		case <-more:
 		}
 		f.mu.Lock()
 		batch := f.inbox
 		f.inbox = nil
 		f.mu.Unlock()
 		f.apply(ctx, batch)
+		f.tellBacklog(ctx)
 	}
 }
 
 func (f *Feed) apply(ctx context.Context, batch []hint) {
 	for len(batch) > 0 && ctx.Err() == nil {
 		h := batch[0]
+		if f.behind && h.kind < hintProven {
+			batch = batch[1:]
+			continue
+		}
 		switch h.kind {
 		case hintMessage:
 			n := messagesAhead(batch)
-			f.messages(ctx, batch[:n])
+			if f.backlog == nil {
+				f.messages(ctx, f.wanted(batch[:n]))
+			} else {
+				f.keepWaiting(batch[:n])
+			}
 			batch = batch[n:]
 			continue
 		case hintMark:
@@ -196,14 +228,40 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 		case hintProven:
 			f.prove(h)
 		case hintLost:
-			f.deaf()
+			f.lose()
 		case hintConnected:
-			f.deaf() // what was said before this LISTEN was not heard
-			f.seen.begin(h.snapshot)
+			f.lose() // what was said before this LISTEN was not heard
+			f.behind = !f.catchUp(ctx, h)
 			go f.sendBeat(ctx)
 		}
 		batch = batch[1:]
 	}
+}
+
+// lose gives up what the connection may still say, unless all that was missed before it has been told.
+func (f *Feed) lose() {
+	f.deaf()
+	f.behind = f.behind || f.backlog != nil
+	f.backlog = nil
+}
+
+// keepWaiting puts messages behind the backlog.
+func (f *Feed) keepWaiting(messages []hint) {
+	if len(f.backlog.late)+len(messages) <= maxInbox {
+		f.backlog.late = append(f.backlog.late, messages...)
+		return
+	}
+	f.mu.Lock()
+	f.overrun()
+	f.mu.Unlock()
+	f.lose()
+}
+
+// overrun gives the connection up because it says more than can be held; called under f.mu.
+func (f *Feed) overrun() {
+	f.overflow = true
+	f.epoch++
+	f.losses++
 }
 
 // deaf tells the sink, once; fences on their way will never be reached.
@@ -248,7 +306,10 @@ func (f *Feed) prove(h hint) {
 		clear(f.waiting)
 	}
 	f.mu.Unlock()
-	f.seen.advance(h.snapshot, was)
+	f.lastHeard = h.said
+	if f.backlog == nil {
+		f.seen.advance(h.snapshot, time.Now())
+	}
 	if lapsed { // and somebody may have asked meanwhile, and acted upon it
 		f.options.Sink.Deaf()
 	} else if was {

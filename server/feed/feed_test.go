@@ -17,6 +17,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
 
@@ -27,6 +28,7 @@ type recorder struct {
 	mu   sync.Mutex // guards said
 	said []string
 	more chan struct{}
+	hold func(feed.Message) // called before a message is written down
 }
 
 func (r *recorder) say(format string, args ...any) {
@@ -41,10 +43,18 @@ func (r *recorder) say(format string, args ...any) {
 
 func (r *recorder) Mark(m feed.Mark) { r.say("mark %s %s", m.Subject, m.Topic) }
 func (r *recorder) Message(m feed.Message) {
+	if r.hold != nil {
+		r.hold(m)
+	}
 	r.say("message %s %s %v %s%s", m.Topic, m.Event, m.Private, m.Payload, m.Binary)
 }
-func (r *recorder) Deaf()    { r.say("deaf") }
-func (r *recorder) Hearing() { r.say("hearing") }
+func (r *recorder) Deaf()                     { r.say("deaf") }
+func (r *recorder) Hearing()                  { r.say("hearing") }
+func (r *recorder) Rewound(snapshot.Snapshot) { r.say("rewound") }
+func (r *recorder) CatchingUp()               { r.say("catching up") }
+func (r *recorder) Settled() bool             { return true }
+func (r *recorder) Missed()                   { r.say("missed") }
+func (r *recorder) CaughtUp()                 { r.say("caught up") }
 
 // await waits until the last thing said is this, and gives all that was said since the last await.
 func (r *recorder) await(t *testing.T, last string) []string {
@@ -77,13 +87,18 @@ type bundle struct {
 func start(t *testing.T) *bundle {
 	t.Helper()
 	db := pgtest.New(t)
+	return startWith(t, db, db.URL, nil)
+}
+
+func startWith(t *testing.T, db *pgtest.DB, listenURL string, hold func(feed.Message)) *bundle {
+	t.Helper()
 	pool, err := postgres.Open(t.Context(), db.URL, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{recorder: &recorder{more: make(chan struct{}, 1)}, db: db, m: metrics.New()}
+	b := &bundle{recorder: &recorder{more: make(chan struct{}, 1), hold: hold}, db: db, m: metrics.New()}
 	b.Feed = feed.New(feed.Options{
-		Pool: pool, ListenURL: db.URL, Sink: b.recorder, MaxPayload: 1000, Heartbeat: 100 * time.Millisecond,
+		Pool: pool, ListenURL: listenURL, Sink: b.recorder, MaxPayload: 1000, Heartbeat: 100 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: b.m,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -226,7 +241,7 @@ func TestInterruptionsAreSaid(t *testing.T) {
 		lost := make(chan bool, 1)
 		fence.Then(func(ok bool) { lost <- !ok })
 		b.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'rowcast listener'`)
-		if said := b.await(t, "hearing"); !slices.Equal(said, []string{"deaf", "hearing"}) {
+		if said := b.await(t, "caught up"); !slices.Equal(said, []string{"deaf", "catching up", "hearing", "caught up"}) {
 			t.Fatalf("said %q", said)
 		}
 		if !<-lost {

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/postgres"
-	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
 
@@ -35,7 +34,7 @@ func messagesAhead(batch []hint) int {
 // wanted is a message to be read. Somebody else's guess of the token is another one.
 type wanted struct {
 	entry
-	token string
+	token token
 }
 
 const (
@@ -45,10 +44,9 @@ const (
 	maxTries = 3
 )
 
-// messages reads what the hints name and tells the sink, in their order. It does not give up while the database can come
+// messages reads what is wanted and tells the sink, in this order. It does not give up while the database can come
 // back: what follows in the feed must not overtake. A message that Postgres cannot print is dropped, and said so.
-func (f *Feed) messages(ctx context.Context, hints []hint) {
-	list := f.wanted(hints)
+func (f *Feed) messages(ctx context.Context, list []wanted) {
 	size, tries, wait := maxFetch, 0, firstWait
 	for len(list) > 0 {
 		n := min(size, len(list))
@@ -65,6 +63,7 @@ func (f *Feed) messages(ctx context.Context, hints []hint) {
 			continue
 		case isUnprintable(err), isSlow(err) && tries+1 == maxTries:
 			f.drop("unreadable", Message{}, "err", err, "xid", list[0].xid, "seq", list[0].seq)
+			f.seen.add(list[0])
 			list, tries = list[1:], 0
 			continue
 		case isSlow(err):
@@ -86,7 +85,7 @@ func (f *Feed) wanted(hints []hint) []wanted {
 	listed := make(map[wanted]bool, len(hints))
 	for _, h := range hints {
 		w := wanted{h.entry, h.token}
-		if f.seen.has(h.entry) || listed[w] {
+		if f.seen.has(w) || listed[w] {
 			f.options.Metrics.FeedIgnored.WithLabelValues("repeated").Inc()
 			continue
 		}
@@ -116,7 +115,7 @@ func sqlState(err error) string {
 func (f *Feed) fetch(ctx context.Context, list []wanted) (done int, err error) {
 	xids, seqs, tokens := make([]string, len(list)), make([]int64, len(list)), make([]string, len(list))
 	for i, w := range list {
-		xids[i], seqs[i], tokens[i] = strconv.FormatUint(uint64(w.xid), 10), w.seq, w.token
+		xids[i], seqs[i], tokens[i] = strconv.FormatUint(uint64(w.xid), 10), w.seq, w.token.String()
 	}
 	err = postgres.Short(ctx, f.options.Pool, fetchLimits, false,
 		func(b *pgx.Batch) { b.Queue(sql.Messages, xids, seqs, tokens, int64(f.options.MaxPayload)) },
@@ -136,9 +135,8 @@ func (f *Feed) fetch(ctx context.Context, list []wanted) (done int, err error) {
 				}
 				f.unknown(list[done : place-1])
 				done = place
-				entry := list[place-1].entry
-				f.seen.add(entry)
-				m.XID = entry.xid
+				f.seen.add(list[place-1])
+				m.XID = list[place-1].xid
 				if event != nil {
 					m.Event = *event
 				}
@@ -181,39 +179,4 @@ func (f *Feed) drop(reason string, m Message, more ...any) {
 // unknown counts notifications that name nothing: forged, or of a row deleted since.
 func (f *Feed) unknown(entries []wanted) {
 	f.options.Metrics.FeedIgnored.WithLabelValues("unknown_message").Add(float64(len(entries)))
-}
-
-// seen remembers what was delivered, so that nobody can have it delivered again. Only the feed's own goroutine uses it.
-type seen struct {
-	floor     snapshot.Snapshot // all that it sees was heard before
-	delivered map[entry]struct{}
-}
-
-func newSeen() seen { return seen{delivered: map[entry]struct{}{}} }
-
-func (s *seen) has(e entry) bool {
-	_, delivered := s.delivered[e]
-	return delivered || s.floor.Sees(e.xid)
-}
-
-func (s *seen) add(e entry) { s.delivered[e] = struct{}{} }
-
-// begin sets the floor where the first connection starts to hear; later ones keep what was proven before them.
-func (s *seen) begin(at snapshot.Snapshot) {
-	if s.floor.IsZero() {
-		s.floor = at
-	}
-}
-
-// advance raises the floor to a heartbeat's snapshot. What it sees was committed, and so heard, before the heartbeat.
-func (s *seen) advance(to snapshot.Snapshot, sameConnection bool) {
-	if sameConnection && to.OlderThan(s.floor) {
-		return // two heartbeats met on their way
-	}
-	s.floor = to
-	for e := range s.delivered {
-		if to.Sees(e.xid) {
-			delete(s.delivered, e)
-		}
-	}
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,12 +25,15 @@ const channel = "realtime"
 type hint struct {
 	kind     hintKind
 	entry    entry             // of a message
-	token    string            // of a message: proves that the journal row has been seen
+	token    token             // of a message: proves that the journal row has been seen
 	mark     Mark              // of a mark
 	nonce    string            // of a fence
-	snapshot snapshot.Snapshot // of a proof, or a connection
+	snapshot snapshot.Snapshot // of a proof
 	epoch    uint64            // of a proof
 	sent     time.Time         // of a proof
+	said     time.Time         // of a proof, by the clock of the database
+	position position          // of a connection
+	losses   uint64            // of a connection: before it
 }
 
 type hintKind uint8
@@ -51,8 +55,25 @@ type entry struct {
 	seq int64
 }
 
-// tokenLength is that of a uuid's text.
-const tokenLength = 36
+// token is a uuid. Postgres reads many spellings of one; we read the one that it writes.
+type token [16]byte
+
+func parseToken(text string) (t token, err error) {
+	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
+		return t, errNoToken
+	}
+	if _, err := hex.Decode(t[:], []byte(text[:8]+text[9:13]+text[14:18]+text[19:23]+text[24:])); err != nil {
+		return t, errNoToken
+	}
+	return t, nil
+}
+
+var errNoToken = errors.New("read journal token: not a uuid")
+
+func (t token) String() string {
+	text := hex.EncodeToString(t[:])
+	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
+}
 
 // parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l}" a mark, "h <nonce>" a heartbeat. Anyone may have
 // sent it.
@@ -61,7 +82,7 @@ func parse(payload string) (hint, error) {
 	switch kind {
 	case "m":
 		x, rest, _ := strings.Cut(rest, " ")
-		s, token, _ := strings.Cut(rest, " ")
+		s, t, _ := strings.Cut(rest, " ")
 		xid, err := snapshot.ParseXID(x)
 		if err != nil {
 			return hint{}, err
@@ -70,8 +91,9 @@ func parse(payload string) (hint, error) {
 		if err != nil {
 			return hint{}, fmt.Errorf("read journal place: %w", err)
 		}
-		if len(token) != tokenLength || strings.Trim(token, "0123456789abcdef-") != "" {
-			return hint{}, fmt.Errorf("read journal token: not a uuid")
+		token, err := parseToken(t)
+		if err != nil {
+			return hint{}, err
 		}
 		return hint{kind: hintMessage, entry: entry{xid, seq}, token: token}, nil
 	case "r":
@@ -129,11 +151,7 @@ func (f *Feed) everHeard() bool {
 func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, f.options.DeafAfter)
 	defer cancel()
-	var seen string
-	if err := conn.QueryRow(ctx, sql.Horizon).Scan(&seen); err != nil {
-		return fmt.Errorf("ask for the horizon: %w", err)
-	}
-	snap, err := snapshot.Parse(seen)
+	at, err := scanPosition(conn.QueryRow(ctx, sql.Horizon))
 	if err != nil {
 		return err
 	}
@@ -141,11 +159,14 @@ func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	f.mu.Lock()
+	losses := f.losses
+	f.mu.Unlock()
 	if direct {
 		f.inUse()
 	}
 	f.options.Metrics.FeedReconnects.Inc()
-	f.put(hint{kind: hintConnected, snapshot: snap})
+	f.put(hint{kind: hintConnected, position: at, losses: losses})
 	if direct {
 		return nil
 	}
@@ -176,6 +197,9 @@ func (f *Feed) hear(payload string) {
 }
 
 func (f *Feed) lost(err error) {
+	if sqlState(err) == "25006" {
+		err = fmt.Errorf("LISTEN_DATABASE_URL leads to a standby, and only a primary can be listened to: %w", err)
+	}
 	f.mu.Lock()
 	again := f.trouble == err.Error()
 	f.trouble = err.Error()
@@ -190,6 +214,7 @@ func (f *Feed) lost(err error) {
 func (f *Feed) interrupted() {
 	f.mu.Lock()
 	f.epoch++
+	f.losses++
 	f.since = time.Time{}
 	f.lease.end()
 	f.mu.Unlock()

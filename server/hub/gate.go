@@ -29,6 +29,10 @@ type gate struct {
 	asks     int               // of a join: how often it was asked
 	paced    bool              // the Ask under way has not been sent: it waits for its time
 	pace     *rate.Limiter     // of asking again; made when first needed
+
+	deafAt  uint64 // marks when the database fell silent; 0 while it is heard
+	doubted bool   // late frames may fall into a time without rights (see late)
+	missed  int    // of those: withheld, and the member not yet told
 }
 
 type gateState uint8
@@ -57,21 +61,24 @@ type heardMark struct {
 	nth uint64 // how many marks there were with it
 }
 
-// mark puts everything that follows on hold; false if it does not concern this gate.
-func (g *gate) mark(m *marking) bool {
-	switch g.state {
-	case gateNew, gateEnded:
+// mark puts everything that follows on hold; false if it does not concern this gate. catchingUp: it may have been
+// committed at any time since the database fell silent, and before messages that are told after it.
+func (g *gate) mark(m *marking, catchingUp bool) bool {
+	switch {
+	case g.state == gateNew, g.state == gateEnded:
 		return false
-	case gateOpen:
-		// The admission saw this change, and nothing older than the admission is ever let through.
-		if !m.mixed && g.since.Sees(m.mark.XID) {
-			return false
-		}
+	case m.seenBy(g.since):
+		return false // the admission saw this change, and nothing older than the admission is ever let through
+	case g.state == gateOpen:
 		g.state = gateHeld
 		g.markedAt = m.heard
 	}
 	g.marks++
 	this, strict := heardMark{m.mark.XID, g.marks}, !m.mark.Lenient
+	if strict && g.state == gateHeld {
+		g.doubted = g.doubted || catchingUp
+		g.doubtSilence()
+	}
 	if n := len(g.waiting); n > 0 && g.waiting[n-1].frame == nil { // marks with no frame between them are one run
 		run := &g.waiting[n-1]
 		run.mixed = run.mixed || m.mixed || run.last.xid != this.xid
@@ -80,6 +87,16 @@ func (g *gate) mark(m *marking) bool {
 	}
 	g.waiting = append(g.waiting, waiting{first: this, last: this, mixed: m.mixed, strict: strict})
 	return true
+}
+
+// doubtSilence has everything since the silence began lie behind a strict mark.
+func (g *gate) doubtSilence() {
+	for i := range g.waiting {
+		if run := &g.waiting[i]; run.frame == nil && g.deafAt > 0 && run.last.nth >= g.deafAt {
+			run.strict = true
+			return
+		}
+	}
 }
 
 type frameFate uint8
@@ -91,23 +108,25 @@ const (
 	frameOverflow
 )
 
-// frame says what happens to a frame that arrives now.
-func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, maxBytes int) frameFate {
-	switch g.state {
-	case gateOpen:
-		if !g.passes(xid) {
-			return frameSkip
-		}
+// frame says what happens to a frame that arrives now. A late one comes behind marks that may have been committed after
+// it, and behind answers that saw more: it takes that there was no strict mark at all.
+func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool, maxBytes int) frameFate {
+	switch {
+	case g.state == gateNew, g.state == gateEnded, g.since.Sees(xid):
+		return frameSkip
+	case late && g.doubted:
+		g.missed++
+		return frameSkip
+	case g.state == gateOpen && g.rights.Broadcast.Receive:
 		return frameGive
-	case gateJoining, gateHeld:
-		if maxBytes > 0 && g.bytes > 0 && g.bytes+f.Size() > maxBytes { // alone, any legal frame may wait
-			return frameOverflow
-		}
-		g.bytes += f.Size()
-		g.waiting = append(g.waiting, waiting{frame: f, xid: xid})
-		return frameWait
+	case g.state == gateOpen:
+		return frameSkip
+	case maxBytes > 0 && g.bytes > 0 && g.bytes+f.Size() > maxBytes: // alone, any legal frame may wait
+		return frameOverflow
 	}
-	return frameSkip
+	g.bytes += f.Size()
+	g.waiting = append(g.waiting, waiting{frame: f, xid: xid})
+	return frameWait
 }
 
 // passes tells whether a frame may go to a subscription that is not in doubt.
@@ -130,9 +149,6 @@ type released struct {
 func (g *gate) allow(v Verdict) released {
 	if g.state == gateJoining {
 		return g.admit(v)
-	}
-	if v.Snapshot.OlderThan(g.since) {
-		g.since = snapshot.Snapshot{} // another database answers behind the same address: its transactions start anew
 	}
 	g.rights = v.Rights
 	lastSeen := -1 // the last run of which the answer saw something
@@ -201,6 +217,21 @@ func (g *gate) saw(v Verdict, mark heardMark) bool {
 // the others: it may be forged.
 func (g *gate) sawAll(v Verdict, run waiting) bool {
 	return run.last.nth <= g.asked || !run.mixed && v.Snapshot.Sees(run.last.xid)
+}
+
+// rewind forgets an admission that the database may have forgotten. What comes late was then perhaps not after it.
+func (g *gate) rewind(to snapshot.Snapshot, catchingUp bool) {
+	if !g.since.IsZero() && !g.since.OlderThan(to) {
+		g.since = snapshot.Snapshot{}
+		g.doubted = g.doubted || catchingUp
+	}
+}
+
+// caughtUp ends all lateness, and gives how many frames were withheld because of it.
+func (g *gate) caughtUp() (withheld int) {
+	withheld = g.missed
+	g.doubted, g.missed = false, 0
+	return withheld
 }
 
 func (g *gate) open() {

@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rowcast/server/metrics"
@@ -77,6 +78,8 @@ type Member interface {
 	Decided(Rights)
 	// Withheld tells that frames were not given because the right was lost and regained around them.
 	Withheld(frames int)
+	// Missed tells that messages of the database may have been lost for good, nobody knows which.
+	Missed()
 	// Deliver gives one frame. It may leave later: what is returned is flushed at the end of the worker's round; nil if
 	// that was promised before.
 	Deliver(*protocol.Frame) Outlet
@@ -135,9 +138,10 @@ const (
 
 // Hub is the rooms of one node. Make it with New, end it with Close.
 type Hub struct {
-	options Options
-	log     *log
-	workers sync.WaitGroup
+	options   Options
+	log       *log
+	workers   sync.WaitGroup
+	unsettled atomic.Int64 // subscriptions not decided since Hearing, and workers that have not come to it
 }
 
 // New starts a hub. It is deaf until it is told Hearing.
@@ -148,7 +152,7 @@ func New(o Options) *Hub {
 	h := &Hub{options: o, log: newLog(o.Workers, o.MaxLogBytes)}
 	for i := range o.Workers {
 		w := newWorker(o, i)
-		w.log = h.log
+		w.log, w.unsettled = h.log, &h.unsettled
 		w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.appendTo(i, e) }) }
 		h.workers.Go(w.run)
 	}
@@ -170,6 +174,8 @@ type Subscription struct {
 	gate    gate
 	place   int  // among the members of its room
 	counted bool // by the log, as one of its room
+
+	unsettled bool // not decided since Hearing, and counted so
 }
 
 // NewSubscription prepares a subscription; subject is the user id (empty for none). outlet numbers the connection: those
@@ -232,7 +238,8 @@ func (h *Hub) Mark(m Mark) {
 // Answer gives the verdict that Member.Ask asked for.
 func (h *Hub) Answer(s *Subscription, v Verdict) { h.log.appendTo(h.workerOf(s), answer{s, v}) }
 
-// Deaf stops private delivery: the database may have taken rights away and we would not know.
+// Deaf stops private delivery: the database may have taken rights away and we would not know. What it says meanwhile is to
+// be told afterwards; where that cannot be, Missed.
 func (h *Hub) Deaf() {
 	h.options.Metrics.FeedHearing.Set(0)
 	h.log.appendToAll(deaf{})
@@ -241,7 +248,24 @@ func (h *Hub) Deaf() {
 // Hearing ends Deaf. All private subscriptions are decided again, whatever was remembered.
 func (h *Hub) Hearing() {
 	h.options.Metrics.FeedHearing.Set(1)
+	h.unsettled.Add(int64(h.options.Workers))
 	h.log.appendToAll(hearing{time.Now()})
 }
+
+// Settled tells whether everyone has been decided again since the last Hearing: what is published now waits for nobody.
+func (h *Hub) Settled() bool { return h.unsettled.Load() == 0 }
+
+// CatchingUp tells, while deaf, that database messages may come late up to CaughtUp: behind the marks of changes that were
+// committed after them. Those of changes that were committed meanwhile come first.
+func (h *Hub) CatchingUp() { h.log.appendToAll(catchingUp{}) }
+
+// Rewound tells, before CatchingUp, that the database may not know of transactions any more that the snapshot does not see.
+func (h *Hub) Rewound(to snapshot.Snapshot) { h.log.appendToAll(rewound{to}) }
+
+// Missed tells that marks and messages were lost for good.
+func (h *Hub) Missed() { h.log.appendToAll(missed{}) }
+
+// CaughtUp ends CatchingUp.
+func (h *Hub) CaughtUp() { h.log.appendToAll(caughtUp{}) }
 
 func (h *Hub) workerOf(s *Subscription) int { return int(s.outlet % uint32(h.options.Workers)) }

@@ -14,12 +14,13 @@ func TestNothingPassesOnALapsedProof(t *testing.T) {
 	if r.delivered != 1 {
 		t.Fatalf("delivered %d, want the first alone", r.delivered)
 	}
-	deaf{}.apply(w) // said at last
+	(&marking{mark: Mark{XID: 55}}).apply(w) // this had been said meanwhile
+	deaf{}.apply(w)                          // and this is said at last
 	hears = true
 	hearing{}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "60:60:")}}.apply(w)
 	msg(w, 0)
-	if r.delivered != 2 || r.withheld != 1 || r.ended != 0 { // what was said unheard stays away
+	if r.delivered != 2 || r.withheld != 1 || r.ended != 0 { // what was sent unheard stays away
 		t.Errorf("delivered %d, withheld %d, ended %d after hearing again", r.delivered, r.withheld, r.ended)
 	}
 	// An answer that comes too late releases nothing, and a join is refused.

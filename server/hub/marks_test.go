@@ -17,6 +17,7 @@ type recorder struct {
 	asks                     []asked
 	admitted, ended, decided int
 	delivered, withheld      int
+	missed                   int
 	why                      End
 }
 
@@ -28,6 +29,7 @@ func (r *recorder) Held()           {}
 func (r *recorder) Paused()         {}
 func (r *recorder) Decided(Rights)  { r.decided++ }
 func (r *recorder) Withheld(n int)  { r.withheld += n }
+func (r *recorder) Missed()         { r.missed++ }
 func (r *recorder) Deliver(*protocol.Frame) Outlet {
 	r.delivered++
 	return nil
@@ -127,6 +129,7 @@ func TestSinceOutlivesTheDatabase(t *testing.T) {
 	join{s}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "5000:5000:")}}.apply(w)
 	deaf{}.apply(w)
+	rewound{}.apply(w)
 	hearing{time.Now()}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "900:900:")}}.apply(w)
 	n := len(r.asks)

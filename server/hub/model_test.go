@@ -11,8 +11,8 @@ import (
 )
 
 // The model plays a database, a feed and a decider against the worker, without goroutines, in random interleavings:
-// transactions commit, are heard later, are asked about in between; answers arrive later still. Then it looks at what
-// was delivered: each message must have been committed while its receiver had the right.
+// transactions commit, are heard later, are asked about in between; answers arrive later still; the listener is lost and
+// catches up. Then it looks at what was delivered: each message must have been committed while its receiver had the right.
 
 const modelSubject, modelTopic = "u1", "room"
 
@@ -22,52 +22,60 @@ const modelRuns = uint64(50000)
 // modelMetrics is shared by all runs: making metrics is most of what a run costs.
 var modelMetrics = metrics.New()
 
-// commit is a transaction of the model's database.
-type commit struct {
-	xid     snapshot.XID
-	message bool
-	allowed bool // whether the subject has the right after it
-	mark    Mark
-}
-
 // question is an Ask under way.
 type question struct {
-	sub     *Subscription
-	round   uint64
-	first   bool
-	asked   int // commits when Postgres looked; -1: it has not yet
-	allowed bool
+	sub      *Subscription
+	round    uint64
+	first    bool
+	asked    int // commits when Postgres looked; -1: it has not yet
+	allowed  bool
+	snapshot snapshot.Snapshot
+}
+
+// play is what can happen in a run.
+type play struct {
+	mute     bool // marks are forgotten
+	forgery  bool
+	outages  bool
+	crashes  bool // outages in which transaction ids are lost
+	hopeless bool // outages that cannot be caught up
 }
 
 type model struct {
-	rng       *rand.Rand
-	worker    *worker
-	commits   []commit
-	heard     int // commits that the feed has told
-	allowed   bool
+	play
+	rng    *rand.Rand
+	worker *worker
+	database
+	hearer
 	questions []*question
 
 	sub       *Subscription
-	admitted  int // commits when the admission looked
+	admitted  int // commits when the admission looked; -1: not yet
 	ended     bool
-	delivered map[snapshot.XID]bool
-	last      snapshot.XID
+	delivered map[*told]bool
+	last      int // the place of the last frame delivered
 	withheld  int
-	frames    map[*protocol.Frame]snapshot.XID
-	withMarks bool
+	marked    bool // the member's rights may have changed since the admission, as far as the hub can know
+	warned    bool // the member was told that something is missing
+	frames    map[*protocol.Frame]*told
 	found     []string // violations
-
-	deeds       int // what can happen: 10; 11 with interruptions; 12 with forgeries as well
-	interrupted bool
 }
 
-func newModel(seed uint64, withMarks bool, deeds int) *model {
+// told is a frame that the hub was given.
+type told struct {
+	place   int // in the order of telling
+	commit  *commit
+	allowed bool // of a client's, which has no commit
+}
+
+func newModel(seed uint64, p play) *model {
 	m := &model{
-		deeds: deeds,
-		rng:   rand.New(rand.NewPCG(seed, 1)), allowed: true, withMarks: withMarks,
+		play: p, rng: rand.New(rand.NewPCG(seed, 1)),
 		worker: newWorker(Options{Metrics: modelMetrics}, 0),
-		frames: map[*protocol.Frame]snapshot.XID{},
+		frames: map[*protocol.Frame]*told{},
 	}
+	m.database.begin()
+	m.hearer.begin(&m.database)
 	m.worker.deaf = false
 	m.join()
 	return m
@@ -75,8 +83,8 @@ func newModel(seed uint64, withMarks bool, deeds int) *model {
 
 func (m *model) join() {
 	m.sub = NewSubscription(Room{modelTopic, true}, 0, modelSubject, m)
-	m.ended, m.admitted, m.last, m.withheld = false, -1, 0, 0
-	m.delivered = map[snapshot.XID]bool{}
+	m.ended, m.admitted, m.last, m.withheld, m.marked, m.warned = false, -1, 0, 0, false, false
+	m.delivered = map[*told]bool{}
 	join{m.sub}.apply(m.worker)
 }
 
@@ -90,97 +98,83 @@ func (m *model) Paused()            {}
 func (m *model) Held()              {}
 func (m *model) Decided(Rights)     {}
 func (m *model) Withheld(n int)     { m.withheld += n }
+func (m *model) Missed()            { m.warned = true }
 func (m *model) Ended(End, Verdict) { m.ended = true }
 func (m *model) Deliver(f *protocol.Frame) Outlet {
-	xid := m.frames[f]
-	if m.delivered[xid] {
-		m.found = append(m.found, fmt.Sprintf("%d delivered twice", xid))
+	this := m.frames[f]
+	if m.delivered[this] {
+		m.violation("%v delivered twice", this.commit)
 	}
-	if xid < m.last {
-		m.found = append(m.found, fmt.Sprintf("%d delivered after %d", xid, m.last))
+	if this.place < m.last {
+		m.violation("%v delivered out of turn", this.commit)
 	}
-	m.delivered[xid], m.last = true, xid
-	if c := m.commits[xid-100]; !c.allowed {
-		m.found = append(m.found, fmt.Sprintf("%d delivered, committed without the right", xid))
+	m.delivered[this], m.last = true, this.place
+	switch {
+	case this.commit == nil && !this.allowed:
+		m.violation("a client's frame delivered, sent while the server was deaf and the right gone")
+	case this.commit != nil && !this.commit.allowed:
+		m.violation("%v delivered, committed without the right", this.commit)
 	}
 	return nil
 }
 
+func (m *model) violation(format string, args ...any) {
+	m.found = append(m.found, fmt.Sprintf(format, args...))
+}
+
 // step does one thing that can happen next.
 func (m *model) step() {
-	switch m.rng.IntN(m.deeds) {
+	switch m.rng.IntN(12) {
 	case 0, 1, 2:
-		m.commit()
-	case 3, 4, 5, 6:
+		m.commit(m.rng)
+	case 3, 4, 5:
 		m.hear()
-	case 7, 8:
+	case 6, 7:
 		m.look()
-	case 9:
+	case 8:
 		m.answer()
+	case 9:
+		m.catchUp()
 	case 10:
-		m.interrupt()
+		if m.outages && m.rng.IntN(2) == 0 {
+			m.turn()
+		}
 	case 11:
-		m.forge()
+		m.disturb()
 	}
-	if m.ended && m.rng.IntN(4) == 0 {
+	if m.ended && m.rng.IntN(4) == 0 || !m.ended && m.rng.IntN(20) == 0 {
+		leave{m.sub}.apply(m.worker)
 		m.join()
 	}
 }
 
-// forge is a mark that means nothing, of a transaction that was, will be, or never is.
-func (m *model) forge() {
-	if m.withMarks {
-		x := snapshot.XID(m.rng.IntN(100 + len(m.commits) + 50))
-		(&marking{mark: Mark{XID: x, Lenient: m.rng.IntN(2) == 0}}).apply(m.worker)
-	}
-}
-
-// interrupt loses what is said for a while. Some is said after the listener is back and before it is proven to hear.
-func (m *model) interrupt() {
-	deaf{}.apply(m.worker)
-	m.interrupted = true
-	for range m.rng.IntN(4) {
-		m.commit()
-	}
-	m.heard = len(m.commits)
-	for range m.rng.IntN(4) {
-		m.commit()
-		m.hear()
-	}
-	m.hear()
-	hearing{}.apply(m.worker)
-}
-
-func (m *model) commit() {
-	c := commit{xid: snapshot.XID(100 + len(m.commits))}
-	switch m.rng.IntN(8) {
-	case 0:
-		m.allowed = false
-		c.mark = Mark{XID: c.xid, Subject: modelSubject, Topic: modelTopic}
-	case 1, 2:
-		m.allowed = true
-		c.mark = Mark{XID: c.xid, Subject: modelSubject}
-	case 3:
-		c.mark = Mark{XID: c.xid, Topic: modelTopic, Lenient: true} // touches nothing
-	default:
-		c.message = true
-	}
-	c.allowed = m.allowed
-	m.commits = append(m.commits, c)
-}
-
-func (m *model) hear() {
-	if m.heard == len(m.commits) {
+// disturb is what others do: clients send, and forge marks of transactions that were, will be, or never are.
+func (m *model) disturb() {
+	if m.rng.IntN(2) == 0 || !m.forgery {
+		lost := !m.allowed && (!m.connected || !m.to.allowed) // when the connection is there, only what comes next is unknown
+		m.give(nil, !m.worker.deaf || !lost)
 		return
 	}
-	c := m.commits[m.heard]
-	m.heard++
-	if c.message {
-		f := protocol.TextBroadcast("realtime:"+modelTopic, []byte(`{}`))
-		m.frames[f] = c.xid
-		(&Publication{Room: Room{modelTopic, true}, Frame: f, XID: c.xid}).apply(m.worker)
-	} else if m.withMarks {
-		(&marking{mark: c.mark}).apply(m.worker)
+	x := snapshot.XID(m.rng.IntN(int(m.next) + 50))
+	(&marking{mark: Mark{XID: x, Lenient: m.rng.IntN(2) == 0}}).apply(m.worker)
+	m.marked = true
+}
+
+// give publishes a frame, of a commit or of a client.
+func (m *model) give(c *commit, allowed bool) {
+	f := protocol.TextBroadcast("realtime:"+modelTopic, []byte(`{}`))
+	m.frames[f] = &told{place: len(m.frames), commit: c, allowed: allowed}
+	p := &Publication{Room: Room{modelTopic, true}, Frame: f}
+	if c != nil {
+		p.XID = c.xid
+		c.told = m.frames[f]
+	}
+	p.apply(m.worker)
+}
+
+func (m *model) mark(mark Mark) {
+	if !m.mute {
+		(&marking{mark: mark}).apply(m.worker)
 	}
 }
 
@@ -188,37 +182,40 @@ func (m *model) hear() {
 func (m *model) look() {
 	for _, q := range m.questions {
 		if q.asked < 0 {
-			q.asked, q.allowed = len(m.commits), m.allowed
+			q.asked, q.allowed, q.snapshot = len(m.commits), m.allowed, m.snapshot()
 			return
 		}
 	}
 }
 
-// answer brings an answer to the hub; all but first ones only when the feed has told what they saw.
+// answer brings an answer to the hub; all but first ones only when the feed has come as far as they saw.
 func (m *model) answer() {
 	for i, q := range m.questions {
-		if q.asked < 0 || !q.first && m.heard < q.asked {
+		if q.asked < 0 || !q.first && (m.heard < q.asked || !m.connected) {
 			continue
 		}
 		m.questions = append(m.questions[:i], m.questions[i+1:]...)
-		snap, _ := snapshot.Parse(fmt.Sprintf("%d:%d:", 100+q.asked, 100+q.asked))
-		v := Verdict{Round: q.round, Snapshot: snap}
+		v := Verdict{Round: q.round, Snapshot: q.snapshot}
 		if q.allowed {
 			v.Rights.Broadcast = Right{Receive: true, Send: true}
 		}
 		joining := q.sub.gate.state == gateJoining
-		if q.sub == m.sub && joining {
+		answer{q.sub, v}.apply(m.worker)
+		if q.sub == m.sub && joining && q.sub.gate.state == gateOpen {
 			m.admitted = q.asked
 		}
-		answer{q.sub, v}.apply(m.worker)
 		return
 	}
 }
 
 // settle lets everything under way arrive.
 func (m *model) settle() {
+	for !m.connected || m.worker.deaf {
+		m.turn()
+	}
 	for range 10 * len(m.commits) {
 		m.hear()
+		m.catchUp()
 		m.look()
 		m.answer()
 	}
@@ -232,30 +229,33 @@ func (m *model) settle() {
 func (m *model) complete() {
 	if m.ended {
 		if m.allowed && m.sub.gate.state != gateEnded {
-			m.found = append(m.found, "ended, and yet not out of the hub")
+			m.violation("ended, and yet not out of the hub")
 		}
 		return
 	}
 	if m.sub.gate.state != gateOpen {
-		m.found = append(m.found, fmt.Sprintf("state %d after everything was answered", m.sub.gate.state))
+		m.violation("state %d after everything was answered", m.sub.gate.state)
 	}
-	if !m.allowed && m.withMarks {
-		m.found = append(m.found, "open without the right")
+	if !m.allowed && !m.mute {
+		m.violation("open without the right")
 	}
 	missing := 0
 	for i, c := range m.commits {
-		if c.message && c.allowed && i >= m.admitted && !m.delivered[c.xid] {
+		if c.message && c.allowed && i >= m.admitted && !m.delivered[c.told] {
 			missing++
 		}
 	}
-	if missing > m.withheld && !m.interrupted {
-		m.found = append(m.found, fmt.Sprintf("%d messages missing, %d withheld", missing, m.withheld))
+	if missing > m.withheld && !m.warned {
+		m.violation("%d messages missing, %d withheld", missing, m.withheld)
+	}
+	if !m.marked && !m.warned && (missing > 0 || m.withheld > 0) {
+		m.violation("%d messages missing, %d withheld, though nothing said that rights changed", missing, m.withheld)
 	}
 }
 
-func play(seed uint64, withMarks bool, deeds int) []string {
-	m := newModel(seed, withMarks, deeds)
-	for range 60 {
+func (p play) run(seed uint64) []string {
+	m := newModel(seed, p)
+	for range 80 {
 		m.step()
 	}
 	m.settle()
@@ -263,10 +263,14 @@ func play(seed uint64, withMarks bool, deeds int) []string {
 	return m.found
 }
 
+var plays = []play{
+	{}, {outages: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
+}
+
 func TestNothingIsDeliveredWithoutTheRight(t *testing.T) {
 	t.Parallel()
 	for seed := range modelRuns {
-		if found := play(seed, true, 10+int(seed%3)); len(found) > 0 {
+		if found := plays[seed%uint64(len(plays))].run(seed); len(found) > 0 {
 			t.Fatalf("seed %d: %v", seed, found)
 		}
 	}
@@ -276,7 +280,7 @@ func TestNothingIsDeliveredWithoutTheRight(t *testing.T) {
 func TestModelFindsMissingMarks(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
-		if len(play(seed, false, 10)) > 0 {
+		if len(play{mute: true}.run(seed)) > 0 {
 			return
 		}
 	}

@@ -3,11 +3,14 @@ package hub
 import (
 	"iter"
 	"runtime"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
 )
 
 // worker applies its share of the log. Everything it touches is its own.
@@ -20,13 +23,16 @@ type worker struct {
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	deaf     bool
 	silences uint64 // how often it became deaf
+	catchUp  bool   // messages of the database come late
+
+	unsettled *atomic.Int64 // the hub's; see Hub.Settled
 
 	outlets   []Outlet // to be flushed at the end of the round
 	delivered int      // frames in this round
 }
 
 func newWorker(o Options, number int) *worker {
-	return &worker{options: o, number: number, deaf: true, rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}}
+	return &worker{options: o, number: number, deaf: true, unsettled: new(atomic.Int64), rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}}
 }
 
 // A subscription is decided again at once, and again, but not for ever: beyond the burst so many times a second.
@@ -137,7 +143,7 @@ func (p *Publication) apply(w *worker) {
 }
 
 func (w *worker) give(s *Subscription, p *Publication) {
-	switch s.gate.frame(p.Frame, p.XID, w.options.MaxHeldBytes) {
+	switch s.gate.frame(p.Frame, p.XID, w.catchUp && p.XID != 0, w.options.MaxHeldBytes) {
 	case frameGive:
 		w.deliver(s, p.Frame)
 	case frameOverflow:
@@ -154,8 +160,10 @@ func (w *worker) deliver(s *Subscription, f *protocol.Frame) {
 
 // marking is one mark, or several of one aim with nothing between them.
 type marking struct {
-	mark  Mark // the last of them
-	mixed bool // they name different transactions
+	mark  Mark           // the last of them
+	mixed bool           // they name different transactions
+	more  []snapshot.XID // these as well
+	many  bool           // and others
 	heard time.Time
 }
 
@@ -164,10 +172,25 @@ func (e *marking) merge(m marking) bool {
 	if e.mark.Subject != m.mark.Subject || e.mark.Topic != m.mark.Topic {
 		return false
 	}
-	e.mixed = e.mixed || e.mark.XID != m.mark.XID
-	e.mark.XID = m.mark.XID
+	if e.mark.XID != m.mark.XID {
+		e.mixed = true
+		if len(e.more) == maxMerged {
+			e.many = true
+		} else {
+			e.more = append(e.more, e.mark.XID)
+		}
+		e.mark.XID = m.mark.XID
+	}
 	e.mark.Lenient = e.mark.Lenient && m.mark.Lenient
 	return true
+}
+
+// maxMerged is how many transactions several marks may name and still be known to be seen. More are forged.
+const maxMerged = 8
+
+// seenBy tells whether a snapshot sees all that was marked.
+func (e *marking) seenBy(s snapshot.Snapshot) bool {
+	return !e.many && s.Sees(e.mark.XID) && !slices.ContainsFunc(e.more, func(x snapshot.XID) bool { return !s.Sees(x) })
 }
 
 func (e *marking) apply(w *worker) {
@@ -213,7 +236,7 @@ func (w *worker) private() iter.Seq[*Subscription] {
 
 func (w *worker) mark(s *Subscription, m *marking) {
 	wasOpen := s.gate.state == gateOpen
-	if !s.gate.mark(m) {
+	if !s.gate.mark(m, w.catchUp) {
 		return
 	}
 	if wasOpen {
@@ -282,85 +305,23 @@ func (e answer) apply(w *worker) {
 	for _, frame := range release.frames {
 		w.deliver(s, frame)
 	}
-	if release.withheld > 0 {
-		w.options.Metrics.Withheld.WithLabelValues("right_in_doubt").Add(float64(release.withheld))
-		s.member.Withheld(release.withheld)
-	}
+	w.withheld(s, release.withheld)
 	if g.state != gateOpen {
 		w.askAgain(s) // a mark came that this answer did not see
-	} else if !first {
+		return
+	}
+	w.settle(s)
+	if !first {
 		s.member.Decided(g.rights)
 	}
 }
 
-// listen turns the worker deaf where nobody can vouch for its hearing any more. When the whole process was stopped for a
-// while, what is in the log is there before anybody can say Deaf.
-func (w *worker) listen() {
-	if !w.deaf && w.options.Hears != nil && !w.options.Hears() {
-		deaf{}.apply(w)
+// withheld tells a member of frames that it was not given.
+func (w *worker) withheld(s *Subscription, frames int) {
+	if frames > 0 {
+		w.options.Metrics.Withheld.WithLabelValues("right_in_doubt").Add(float64(frames))
+		s.member.Withheld(frames)
 	}
-}
-
-type deaf struct{}
-
-func (deaf) apply(w *worker) {
-	if w.deaf {
-		return
-	}
-	w.deaf = true
-	for s := range w.private() {
-		if s.gate.state == gateJoining {
-			w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
-		} else {
-			w.mark(s, &marking{heard: time.Now()})
-		}
-	}
-	w.silences++
-	if w.later != nil {
-		w.later(pauseNotice, paused{w.silences})
-		if w.options.MaxDeaf > 0 {
-			w.later(w.options.MaxDeaf, deafTooLong{w.silences})
-		}
-	}
-}
-
-// pauseNotice is how long the server is deaf before members are told: a connection lost and made again is nothing to
-// tell.
-const pauseNotice = 2 * time.Second
-
-// paused tells members of a silence that lasts.
-type paused struct{ silence uint64 }
-
-func (e paused) apply(w *worker) {
-	if !w.deaf || w.silences != e.silence {
-		return
-	}
-	for s := range w.private() {
-		s.member.Paused()
-	}
-}
-
-// deafTooLong ends what can only be kept waiting: a client that joins again finds out when there is hope.
-type deafTooLong struct{ silence uint64 }
-
-func (e deafTooLong) apply(w *worker) {
-	if !w.deaf || w.silences != e.silence {
-		return
-	}
-	for s := range w.private() {
-		w.end(s, EndDeaf, Verdict{})
-	}
-}
-
-type hearing struct{ at time.Time }
-
-func (e hearing) apply(w *worker) {
-	w.deaf = false
-	for s := range w.private() {
-		s.gate.round++ // answers under way may have waited for what was never heard
-		s.gate.asking, s.gate.paced = false, false
-	}
-	w.markAll(&marking{heard: e.at})
 }
 
 // askAgain has a subscription decided again, unless it is being asked about already. Anyone can forge a mark: what that
@@ -420,6 +381,7 @@ func (w *worker) add(s *Subscription) {
 
 func (w *worker) remove(s *Subscription) {
 	s.gate.close()
+	w.settle(s)
 	w.discount(s)
 	members := w.rooms[s.room]
 	if s.place >= len(members) || members[s.place] != s {

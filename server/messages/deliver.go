@@ -10,6 +10,7 @@ import (
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
 )
 
 // Delivery is the feed's Sink.
@@ -29,6 +30,21 @@ func (d Delivery) Deaf() { d.Hub.Deaf() }
 
 // Hearing has all private subscriptions decided again.
 func (d Delivery) Hearing() { d.Hub.Hearing() }
+
+// Rewound forgets what is remembered of transactions that the database may have lost.
+func (d Delivery) Rewound(to snapshot.Snapshot) { d.Hub.Rewound(to) }
+
+// CatchingUp has messages that come late withheld from those whose rights may have changed.
+func (d Delivery) CatchingUp() { d.Hub.CatchingUp() }
+
+// Settled has late messages wait for those who are decided again.
+func (d Delivery) Settled() bool { return d.Hub.Settled() }
+
+// Missed tells everyone that something was lost.
+func (d Delivery) Missed() { d.Hub.Missed() }
+
+// CaughtUp ends CatchingUp.
+func (d Delivery) CaughtUp() { d.Hub.CaughtUp() }
 
 // Message gives a row of realtime.messages to its room, with its id as meta.id.
 func (d Delivery) Message(m feed.Message) {

@@ -65,6 +65,7 @@ const (
 	TextReplicationReady   = "Replication connection established"
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
 	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
+	TextMessagesLost       = "Messages may have been lost while the database was not heard"
 )
 
 // Place says where a code can appear.
@@ -125,7 +126,7 @@ var table = []Entry{
 	{Code: SendDenied, Where: InPushReply | InSystem,
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}},
 	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second"}},
-	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s"}},
+	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost}},
 
 	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
 		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},

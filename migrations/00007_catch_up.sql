@@ -1,0 +1,202 @@
+-- +goose Up
+-- A NOTIFY reaches those who listen at its COMMIT, and nobody later. What a server needs to make up for an outage is in
+-- tables: messages in the journal, and here the marks.
+create table realtime._marks (
+  xid         xid8      not null,
+  seq         bigint    not null generated always as identity,
+  subject     text,
+  topic       text,
+  inserted_at timestamp not null default timezone('utc', now()),
+  primary key (xid, seq)
+);
+-- A mark for everyone says all there is to say: a transaction needs one, however many rows it changes.
+create unique index on realtime._marks (xid) where subject is null and topic is null;
+create index on realtime._marks using brin (inserted_at);  -- for dropping what is old
+alter table realtime._marks enable row level security;
+comment on table realtime._marks is 'What transactions had the server decide again, for one that did not hear it; kept for a day at most. Lenient marks are not in it: after an outage everyone is decided again anyway.';
+comment on column realtime._marks.subject is 'Null: every subject.';
+comment on column realtime._marks.topic is 'Null: every topic.';
+
+create table realtime._dropped (
+  one  boolean primary key default true check (one),
+  xid  xid8 not null,
+  upto xid8 not null
+);
+alter table realtime._dropped enable row level security;
+comment on table realtime._dropped is 'Whoever has to catch up from before the transaction xid misses what those up to upto had left in the journal and among the marks: it dropped that.';
+
+-- +goose StatementBegin
+create function realtime._changed(subject text, topic text, lenient boolean) returns void
+  language plpgsql set search_path = '' as $$
+declare marks int := case when current_setting('realtime.marks', true) ~ '^[0-9]{1,6}$' then current_setting('realtime.marks')::int else 0 end;
+begin
+  if marks >= 1000 then  -- too many to name: everyone
+    subject := null; topic := null; lenient := false;
+  else
+    perform set_config('realtime.marks', (marks + 1)::text, true);
+  end if;
+  perform realtime._mark(subject, topic, lenient);
+  if octet_length(subject) > 4000 or octet_length(topic) > 4000 then
+    subject := null; topic := null;
+  end if;
+  if not lenient then
+    -- Nothing is looked for in the table: a serializable writer would be held responsible for what it had read.
+    insert into realtime._marks (xid, subject, topic) values (pg_current_xact_id(), subject, topic) on conflict do nothing;
+  end if;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._changed(text, text, boolean) is 'A mark that is also kept, for a server that does not hear it. From the thousandth of a transaction on they mean everyone.';
+
+-- As in 00005, but what it says is kept.
+-- +goose StatementBegin
+create or replace function realtime._rights_changed() returns trigger
+  language plpgsql security definer set search_path = '' as $$
+declare
+  subject_column text := nullif(tg_argv[0], '');
+  topic_parts    text[] := tg_argv[1:];
+  source         jsonb;
+begin
+  if tg_level = 'STATEMENT' or current_setting('realtime.marks', true) ~ '^[0-9]{4,6}$' then  -- too many to name: everyone
+    perform realtime._changed(null, null, false);
+    return null;
+  end if;
+  for pass in 1 .. 2 loop
+    continue when pass = 1 and tg_op = 'INSERT' or pass = 2 and tg_op = 'DELETE';
+    begin
+      source := case pass when 1 then to_jsonb(old) else to_jsonb(new) end;
+    exception when others then     -- a row too large for jsonb: whom it concerns is not known, so it concerns everyone
+      source := '{}';
+    end;
+    perform realtime._changed(source ->> subject_column, realtime._fill(topic_parts, source), subject_column is null);
+  end loop;
+  return null;
+end $$;
+-- +goose StatementEnd
+
+-- SECURITY DEFINER for the sake of _marks; whoever may call it is decided by EXECUTE, as before.
+-- +goose StatementBegin
+create or replace function realtime.invalidate(subject text default null, topic text default null) returns void
+  language plpgsql security definer set search_path = '' as $$ begin perform realtime._changed(subject, topic, false); end $$;
+-- +goose StatementEnd
+
+-- As in 00002, with the marks, and a note of what was dropped.
+-- +goose StatementBegin
+create or replace function realtime._maintain(retention interval) returns table (created int, dropped int)
+  language plpgsql set lock_timeout = '2s' as $$
+declare
+  today  date := timezone('utc', now())::date;
+  cutoff timestamp := timezone('utc', now()) - retention;
+  marked timestamp := timezone('utc', now()) - least(retention, interval '1 day');
+  part   regclass;
+begin
+  created := 0; dropped := 0;
+  if not pg_try_advisory_xact_lock(hashtextextended('rowcast.maintain', 0)) then
+    return next;  -- another server is at it
+    return;
+  end if;
+  -- First what may take long: the locks of what follows are held until the transaction ends.
+  with entries as (delete from realtime._journal j where j.inserted_at < cutoff returning j.xid),
+       marks   as (delete from realtime._marks m where m.inserted_at < marked returning m.xid),
+       gone    as (select xid from entries union all select xid from marks)
+  insert into realtime._dropped as last (xid, upto) select pg_current_xact_id(), gone.xid from gone order by gone.xid desc limit 1
+    on conflict (one) do update set xid = excluded.xid, upto = greatest(last.upto, excluded.upto);
+  for i in -1 .. 3 loop
+    if realtime._create_partition(today + i) then created := created + 1; end if;
+  end loop;
+  delete from realtime.messages_default where inserted_at < cutoff and inserted_at >= '0001-01-02';
+  -- DROP locks messages as a whole. Every decision waits as long as we do, so a transaction that is in the way is not
+  -- waited for; in an hour we are back.
+  perform set_config('lock_timeout', '100ms', true);
+  for part in
+    select inhrelid from pg_inherits join pg_class on pg_class.oid = inhrelid
+     where inhparent = 'realtime.messages'::regclass and relname ~ '^messages_\d{4}_\d{2}_\d{2}$'
+       and to_date(right(relname, 10), 'YYYY_MM_DD') + 1 <= cutoff
+  loop
+    begin
+      execute format('drop table %s', part);
+      dropped := dropped + 1;
+    exception when lock_not_available then
+      raise warning 'realtime.messages is in use: % is to be dropped later', part;
+      exit;
+    end;
+  end loop;
+  return next;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._maintain(interval) is 'Makes the partitions from yesterday to three days ahead; drops those older than the retention, and marks older than a day. Run by the server at its start and every hour.';
+
+revoke execute on function realtime._changed(text, text, boolean) from public;
+
+-- +goose Down
+-- +goose StatementBegin
+create or replace function realtime._maintain(retention interval) returns table (created int, dropped int)
+  language plpgsql set lock_timeout = '2s' as $$
+declare
+  today  date := timezone('utc', now())::date;
+  cutoff timestamp := timezone('utc', now()) - retention;
+  part   regclass;
+begin
+  created := 0; dropped := 0;
+  if not pg_try_advisory_xact_lock(hashtextextended('rowcast.maintain', 0)) then
+    return next;  -- another server is at it
+    return;
+  end if;
+  -- First what may take long: the locks of what follows are held until the transaction ends.
+  delete from realtime._journal j where j.inserted_at < cutoff;
+  for i in -1 .. 3 loop
+    if realtime._create_partition(today + i) then created := created + 1; end if;
+  end loop;
+  delete from realtime.messages_default where inserted_at < cutoff and inserted_at >= '0001-01-02';
+  -- DROP locks messages as a whole. Every decision waits as long as we do, so a transaction that is in the way is not
+  -- waited for; in an hour we are back.
+  perform set_config('lock_timeout', '100ms', true);
+  for part in
+    select inhrelid from pg_inherits join pg_class on pg_class.oid = inhrelid
+     where inhparent = 'realtime.messages'::regclass and relname ~ '^messages_\d{4}_\d{2}_\d{2}$'
+       and to_date(right(relname, 10), 'YYYY_MM_DD') + 1 <= cutoff
+  loop
+    begin
+      execute format('drop table %s', part);
+      dropped := dropped + 1;
+    exception when lock_not_available then
+      raise warning 'realtime.messages is in use: % is to be dropped later', part;
+      exit;
+    end;
+  end loop;
+  return next;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._maintain(interval) is 'Makes the partitions from yesterday to three days ahead, drops those older than the retention. Run by the server at its start and every hour.';
+-- +goose StatementBegin
+create or replace function realtime.invalidate(subject text default null, topic text default null) returns void
+  language plpgsql as $$ begin perform realtime._mark(subject, topic); end $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
+create or replace function realtime._rights_changed() returns trigger
+  language plpgsql security definer set search_path = '' as $$
+declare
+  subject_column text := nullif(tg_argv[0], '');
+  topic_parts    text[] := tg_argv[1:];
+  marks          int := case when current_setting('realtime.marks', true) ~ '^\d{1,6}$' then current_setting('realtime.marks')::int else 0 end;
+  source         jsonb;
+begin
+  if tg_level = 'STATEMENT' or marks >= 1000 then  -- too many to name: everyone
+    perform realtime._mark(null, null);
+    return null;
+  end if;
+  perform set_config('realtime.marks', (marks + 1)::text, true);
+  for pass in 1 .. 2 loop
+    continue when pass = 1 and tg_op = 'INSERT' or pass = 2 and tg_op = 'DELETE';
+    begin
+      source := case pass when 1 then to_jsonb(old) else to_jsonb(new) end;
+    exception when others then     -- a row too large for jsonb: whom it concerns is not known, so it concerns everyone
+      source := '{}';
+    end;
+    perform realtime._mark(source ->> subject_column, realtime._fill(topic_parts, source), subject_column is null);
+  end loop;
+  return null;
+end $$;
+-- +goose StatementEnd
+drop function realtime._changed(text, text, boolean);
+drop table realtime._dropped;
+drop table realtime._marks;

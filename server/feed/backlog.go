@@ -1,0 +1,293 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
+	"rowcast/sql"
+)
+
+// backlog is what was committed while nobody listened. It is told when the new connection is proven to hear, a piece at a
+// time between its notifications: these are told at once, except messages, which would overtake; they are told when the
+// backlog has been.
+type backlog struct {
+	from, to snapshot.Snapshot // what the second sees and the first does not
+	history  history
+	cursor   entry  // of the journal: where the next page begins
+	read     bool   // there is no next page
+	late     []hint // messages heard meanwhile
+	told     int
+
+	wait    time.Duration // after an attempt that failed; 0: it did not
+	due     time.Time     // when the next is made
+	patient time.Time     // until when the sink is waited for
+
+	dropped bool // not all of it is there any more, and that was said
+}
+
+const (
+	// pageSize is how many entries are looked at in one go; few of them may have been missed.
+	pageSize = 2000
+	// maxMissedMarks is how many different marks are told. Beyond, one that means everyone says it all.
+	maxMissedMarks = 10_000
+)
+
+const (
+	// settleTime is how long the backlog waits for those who are decided again, and settleEvery how often that is looked
+	// at. Who is not decided by then is given as much as may wait for him.
+	settleTime, settleEvery = 5 * time.Second, 5 * time.Millisecond
+)
+
+var errElsewhere = errors.New("LISTEN_DATABASE_URL and DATABASE_URL lead to different servers")
+
+// catchUp finds out what was missed before a connection was made, and tells at once what rights may have changed. false:
+// the connection was lost again meanwhile.
+func (f *Feed) catchUp(ctx context.Context, h hint) bool {
+	if len(f.seen.moments) == 0 {
+		f.seen.begin(h.position, time.Now())
+		return true
+	}
+	var survived bool
+	if !f.insist(ctx, h.losses, func() (err error) {
+		survived, err = f.survived(ctx, h.position.history)
+		return err
+	}) {
+		return false
+	}
+	from, same, err := f.seen.resume(h.position, survived)
+	if !same {
+		f.options.Sink.Rewound(from)
+	}
+	f.options.Sink.CatchingUp()
+	if err != nil {
+		f.missed(err.Error())
+		f.seen.begin(h.position, time.Now())
+		f.options.Sink.CaughtUp()
+		return true
+	}
+	b := &backlog{from: from, to: h.position.snapshot, history: h.position.history, cursor: entry{xid: from.Oldest()}}
+	var marks missedMarks
+	for cursor, more := b.cursor, true; more && !marks.everyone; {
+		if !f.insist(ctx, h.losses, func() (err error) {
+			cursor, more, err = f.missedMarks(ctx, b, cursor, &marks)
+			return err
+		}) {
+			return false
+		}
+	}
+	marks.tell(f.options.Sink)
+	f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMark.String()).Add(float64(len(marks.set)))
+	f.backlog = b
+	return true
+}
+
+// missedMarks are different ones, in few words: beyond a bound without their transactions, and at last without their aim.
+type missedMarks struct {
+	set       map[Mark]struct{}
+	anonymous bool
+	everyone  bool
+}
+
+func (s *missedMarks) add(m Mark) {
+	if s.everyone {
+		return
+	}
+	if s.anonymous {
+		m.XID = 0
+	}
+	if s.set == nil {
+		s.set = map[Mark]struct{}{}
+	}
+	s.set[m] = struct{}{}
+	if len(s.set) <= maxMissedMarks {
+		return
+	}
+	if s.anonymous {
+		*s = missedMarks{set: map[Mark]struct{}{{}: {}}, everyone: true}
+		return
+	}
+	named := s.set
+	*s = missedMarks{anonymous: true}
+	for m := range named {
+		s.add(m)
+	}
+}
+
+func (s *missedMarks) tell(sink Sink) {
+	for m := range s.set {
+		sink.Mark(m)
+	}
+}
+
+// insist tries until it succeeds, or until the connection is lost for whose sake it is tried.
+func (f *Feed) insist(ctx context.Context, losses uint64, try func() error) bool {
+	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+		err := try()
+		f.mu.Lock()
+		current := f.losses == losses
+		f.mu.Unlock()
+		if err == nil || !current || ctx.Err() != nil {
+			return err == nil && current
+		}
+		f.options.Logger.Warn("what was missed is not known yet; trying again", "err", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// missed says that something was said which nobody can find out any more.
+func (f *Feed) missed(reason string) {
+	f.options.Metrics.FeedMissed.WithLabelValues(reason).Inc()
+	f.options.Logger.Error("what was committed while the database was not heard cannot be caught up; members are told", "reason", reason)
+	f.options.Sink.Missed()
+}
+
+// tellBacklog tells a piece of the backlog, if there is one and it is time.
+func (f *Feed) tellBacklog(ctx context.Context) {
+	b, now := f.backlog, time.Now()
+	if b == nil || now.Before(b.due) {
+		return
+	}
+	if b.patient.IsZero() && f.Hearing() {
+		b.patient = now.Add(settleTime)
+	}
+	switch {
+	case b.patient.IsZero(), now.Before(b.patient) && !f.options.Sink.Settled():
+		b.due = now.Add(settleEvery)
+	case !b.read:
+		missed, last, err := f.missedMessages(ctx, b)
+		if err != nil {
+			f.options.Logger.Warn("what was missed cannot be read; trying again", "err", err)
+			b.wait = min(max(2*b.wait, firstWait), maxWait)
+			b.due = now.Add(b.wait)
+			return
+		}
+		b.wait = 0
+		f.messages(ctx, missed)
+		if ctx.Err() != nil {
+			return
+		}
+		b.told += len(missed)
+		f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMessage.String()).Add(float64(len(missed)))
+		if b.read = last == b.cursor; b.read {
+			f.seen.advance(b.to, time.Now())
+			return
+		}
+		b.cursor = last
+		f.seen.advance(b.from.Upto(last.xid, b.to), time.Now())
+	case len(b.late) > 0:
+		n := min(len(b.late), maxFetch)
+		f.messages(ctx, f.wanted(b.late[:n]))
+		b.late = b.late[n:]
+	default:
+		f.backlog = nil
+		f.options.Logger.Info("caught up with what was not heard", "messages", b.told)
+		f.options.Sink.CaughtUp()
+	}
+}
+
+// survived asks whether Postgres has run on since it was last heard.
+func (f *Feed) survived(ctx context.Context, h history) (survived bool, err error) {
+	return survived, f.ask(ctx, h, func(batch *pgx.Batch) { batch.Queue(sql.Survived, f.lastHeard) },
+		func(results pgx.BatchResults) error { return results.QueryRow().Scan(&survived) })
+}
+
+// missedMarks adds a page of the marks that were missed, and returns the last one looked at.
+func (f *Feed) missedMarks(ctx context.Context, b *backlog, after entry, marks *missedMarks) (last entry, more bool, err error) {
+	var m Mark
+	last, err = f.page(ctx, b, sql.MissedMarks, after, []any{&m.Subject, &m.Topic}, func(e entry) error {
+		m.XID = e.xid
+		marks.add(m)
+		return nil
+	})
+	return last, last != after, err
+}
+
+// missedMessages is the next page of the journal: what was missed, and the last entry looked at.
+func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted, last entry, err error) {
+	var text string
+	last, err = f.page(ctx, b, sql.MissedMessages, b.cursor, []any{&text}, func(e entry) error {
+		t, err := parseToken(text)
+		if w := (wanted{e, t}); err == nil && !f.seen.told(w) {
+			missed = append(missed, w)
+		}
+		return err
+	})
+	return missed, last, err
+}
+
+// page asks for what follows an entry, and gives those that were missed.
+func (f *Feed) page(ctx context.Context, b *backlog, query string, after entry, columns []any, each func(entry) error) (last entry, err error) {
+	last = after
+	var dropped bool
+	err = f.ask(ctx, b.history, func(batch *pgx.Batch) {
+		batch.Queue(sql.Dropped, b.from.String())
+		batch.Queue(query, b.from.String(), b.to.String(), strconv.FormatUint(uint64(after.xid), 10), after.seq, pageSize)
+	}, func(results pgx.BatchResults) error {
+		if err := results.QueryRow().Scan(&dropped); err != nil {
+			return err
+		}
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		var xid string
+		var seq int64
+		var missed bool
+		_, err = pgx.ForEachRow(rows, append([]any{&xid, &seq, &missed}, columns...), func() error {
+			x, err := snapshot.ParseXID(xid)
+			if last = (entry{x, seq}); err != nil || !missed {
+				return err
+			}
+			return each(last)
+		})
+		return err
+	})
+	if err != nil {
+		return after, err
+	}
+	if dropped && !b.dropped {
+		b.dropped = true
+		f.missed("dropped")
+	}
+	return last, nil
+}
+
+// ask puts questions to the server that is listened to, and to no other.
+func (f *Feed) ask(ctx context.Context, h history, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	return postgres.Short(ctx, f.options.Pool, fetchLimits, false,
+		func(batch *pgx.Batch) {
+			batch.Queue(sql.Horizon)
+			fill(batch)
+		},
+		func(results pgx.BatchResults) error {
+			at, err := scanPosition(results.QueryRow())
+			if err != nil {
+				return err
+			}
+			if at.history != h {
+				return errElsewhere
+			}
+			return read(results)
+		})
+}
+
+// scanPosition reads the answer to sql.Horizon.
+func scanPosition(row pgx.Row) (at position, err error) {
+	var seen string
+	if err = row.Scan(&seen, &at.history.database, &at.history.timeline); err != nil {
+		return at, fmt.Errorf("ask for the horizon: %w", err)
+	}
+	at.snapshot, err = snapshot.Parse(seen)
+	return at, err
+}

@@ -1,0 +1,357 @@
+package feed_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/feed"
+	"rowcast/server/pgtest"
+)
+
+// outages is a feed whose listener logs in as a role of its own, and so can be kept out.
+type outages struct {
+	*bundle
+	role string
+}
+
+func startWithOutages(t *testing.T, hold func(feed.Message)) *outages {
+	t.Helper()
+	db := pgtest.New(t)
+	role := "listener_" + strings.ToLower(rand.Text()[:12])
+	address := db.As(role)
+	at, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := at.User.Password()
+	if _, err := db.Admin.Exec(t.Context(), fmt.Sprintf(`create role %s login password '%s'`, role, password)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.Admin.Exec(context.Background(), "drop role "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	return &outages{startWith(t, db, address, hold), role}
+}
+
+// begin ends the listener's connection and lets it make no other.
+func (o *outages) begin(t *testing.T) {
+	t.Helper()
+	o.exec(t, "alter role "+o.role+" nologin")
+	o.kill(t)
+	o.await(t, "deaf")
+}
+
+func (o *outages) kill(t *testing.T) {
+	t.Helper()
+	o.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = '`+o.role+`'`)
+}
+
+// end lets the listener in, and gives what was said until all was caught up.
+func (o *outages) end(t *testing.T) []string {
+	t.Helper()
+	o.exec(t, "alter role "+o.role+" login")
+	return slices.DeleteFunc(o.await(t, "caught up"), func(s string) bool { return s == "hearing" })
+}
+
+func (o *outages) hears() {
+	heard := make(chan struct{})
+	o.WhenHearing(func() { close(heard) })
+	<-heard
+}
+
+// sent is what a recorder says of messages that send() sent.
+func sent(numbers ...int) (said []string) {
+	for _, n := range numbers {
+		said = append(said, fmt.Sprintf("message t e true %d", n))
+	}
+	return said
+}
+
+func transaction(t *testing.T, b *bundle) (tx pgx.Tx, send func(int)) {
+	t.Helper()
+	tx, err := b.db.Admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx, func(n int) {
+		t.Helper()
+		if _, err := tx.Exec(t.Context(), `select realtime.send(to_jsonb($1::int), 'e', 't')`, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// By transaction, and within one in the order of statements: also those that began before the outage.
+func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	early, sendEarly := transaction(t, o.bundle)
+	sendEarly(1)
+	still, sendStill := transaction(t, o.bundle)
+	sendStill(2)
+	o.exec(t, `select realtime.send('3', 'e', 't')`)
+	o.await(t, "message t e true 3")
+	o.begin(t)
+	o.exec(t, `select realtime.send('4', 'e', 't', false)`)
+	sendEarly(5)
+	if err := early.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.exec(t, `begin; select realtime.send('6', 'e', 't'); rollback; select realtime.send('7', 'e', 't'), realtime.send_binary('8', 'e', 't')`)
+	want := append([]string{"catching up"}, sent(1, 5)...)
+	want = append(want, "message t e false 4")
+	want = append(want, sent(7, 8)...)
+	want = append(want, "caught up")
+	if got := o.end(t); !slices.Equal(got, want) {
+		t.Errorf("said %q\nwant %q", got, want)
+	}
+	sendStill(9) // begun before the outage, committed after it
+	if err := still.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.await(t, "message t e true 9"); !slices.Equal(got, sent(2, 9)) {
+		t.Errorf("afterwards: %q", got)
+	}
+}
+
+// Several pages, several transactions, one of them larger than a page; then again with little.
+func TestLargeOutage(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	for _, sizes := range [][]int{{1500, 2500, 1, 1300}, {3}, {}} {
+		o.begin(t)
+		var want []string
+		n := 0
+		for _, size := range sizes {
+			o.exec(t, fmt.Sprintf(`select realtime.send(to_jsonb(i), 'e', 't') from generate_series(%d, %d) as i`, n+1, n+size))
+			n += size
+		}
+		for i := range n {
+			want = append(want, sent(i+1)...)
+		}
+		want = slices.Concat([]string{"catching up"}, want, []string{"caught up"})
+		if got := o.end(t); !slices.Equal(got, want) {
+			t.Fatalf("said %d things, want %d; the first %q", len(got), len(want), got[:min(len(got), 10)])
+		}
+	}
+}
+
+func TestMarksOfAnOutage(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	o.exec(t, `create table members (user_id text, room int); create table rooms (name text);
+		select realtime.watch('members', 'user_id', 'room:{room}'), realtime.watch('rooms', topic => '{name}');`)
+	o.await(t, "mark  ")
+	many := func(from, to int) string {
+		return fmt.Sprintf(`insert into members select 'u' || i, 1 from generate_series(%d, %d) as i;`, from, to)
+	}
+	for _, test := range []struct {
+		name       string
+		statements []string
+		want       []string
+		most       int
+	}{
+		{name: "named ones, before messages", statements: []string{`select realtime.send('1', 'e', 't')`, `insert into members values ('a', 1)`, `update members set room = 2`},
+			want: []string{"mark a room:1", "mark a room:2", "message t e true 1"}},
+		{name: "everyone", statements: []string{`truncate members`, `select realtime.invalidate()`}, want: []string{"mark  "}},
+		{name: "lenient ones are not needed", statements: []string{`insert into rooms values ('r')`}, want: nil},
+		{name: "rolled back", statements: []string{`begin; insert into members values ('b', 1); rollback; begin; savepoint s; select realtime.invalidate('c'); rollback to s; commit`}},
+		{name: "invalidate", statements: []string{`select realtime.invalidate('a'), realtime.invalidate('a'), realtime.invalidate(topic => 't')`},
+			want: []string{"mark  t", "mark a "}},
+		{name: "more than a transaction names", statements: []string{many(1, 1500)}, most: 1001, want: []string{"mark  "}},
+		{name: "more than are told", statements: []string{
+			many(1, 900), many(1001, 1900), many(2001, 2900), many(3001, 3900), many(4001, 4900), many(5001, 5900), many(6001, 6900), many(7001, 7900),
+			many(8001, 8900), many(9001, 9900), many(10001, 10900), many(11001, 11900)}, most: 1, want: []string{"mark  "}},
+		{name: "more than are told, of few", statements: slices.Repeat([]string{many(1, 900)}, 12), most: 900, want: []string{"mark u1 room:1"}},
+	} {
+		o.begin(t)
+		for _, statement := range test.statements {
+			o.exec(t, statement)
+		}
+		said := o.end(t)
+		got := slices.Compact(slices.Sorted(slices.Values(said[1 : len(said)-1]))) // marks in any order, one perhaps of several transactions
+		if last := said[len(said)-2]; test.name == "named ones, before messages" && !strings.HasPrefix(last, "message") {
+			t.Errorf("%s: %q comes last", test.name, last)
+		}
+		if test.most > 0 {
+			if len(got) > test.most || !slices.Contains(got, test.want[0]) {
+				t.Errorf("%s: %d marks, want at most %d and %q", test.name, len(got), test.most, test.want)
+			}
+		} else if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// The connection is lost again while what was missed is told: it goes on where it was.
+func TestInterruptedCatchUp(t *testing.T) {
+	t.Parallel()
+	in, out := make(chan struct{}), make(chan struct{})
+	o := startWithOutages(t, func(m feed.Message) {
+		if string(m.Payload) == "2500" {
+			in <- struct{}{}
+			<-out
+		}
+	})
+	o.begin(t)
+	for i := range 4 {
+		o.exec(t, fmt.Sprintf(`select realtime.send(to_jsonb(i), 'e', 't') from generate_series(%d, %d) as i`, 1000*i+1, 1000*i+1000))
+	}
+	o.exec(t, "alter role "+o.role+" login")
+	<-in
+	o.exec(t, `select realtime.send('4001', 'e', 't')`) // heard, and waiting behind the rest
+	o.exec(t, "alter role "+o.role+" nologin")
+	o.kill(t)
+	o.exec(t, `select realtime.send('4002', 'e', 't')`)
+	out <- struct{}{}
+	o.exec(t, "alter role "+o.role+" login")
+	o.exec(t, `select realtime.send('1', 'end', 't')`)
+	got := slices.DeleteFunc(o.await(t, "message t end true 1"), func(s string) bool { return !strings.HasPrefix(s, "message t e ") })
+	var want []string
+	for i := range 4002 {
+		want = append(want, sent(i+1)...)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%d messages, want %d", len(got), len(want))
+	}
+}
+
+// What was caught up cannot be had again: not by its own notification, spelled in any way, nor by another outage in which
+// Postgres may have crashed.
+func TestCaughtUpOnce(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	o.exec(t, `select realtime.send('1', 'e', 't')`)
+	o.await(t, "message t e true 1")
+	o.begin(t)
+	o.exec(t, `select realtime.send('2', 'e', 't')`)
+	o.await2(t, o.end(t), sent(2))
+	for range 3 {
+		o.exec(t, `select pg_notify('realtime', format('m %s %s %s', xid, seq, token)), pg_notify('realtime', upper(format('m %s %s %s', xid, seq, token))),
+			pg_notify('realtime', format('m %s %s %s', xid, seq, regexp_replace(token::text, '^(....)(....)-(....)-(....)', '\1-\2-\3\4'))) from realtime._journal`)
+		o.begin(t)
+		o.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'rowcast'`)
+		o.exec(t, `select realtime.send(to_jsonb((select count(*) + 1 from realtime._journal)), 'e', 't')`)
+		var n int
+		if err := o.db.Admin.QueryRow(t.Context(), `select count(*) from realtime._journal`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		said := o.end(t)
+		if !slices.Contains(said, "rewound") {
+			t.Errorf("all sessions were lost, and nothing said of it: %q", said)
+		}
+		o.await2(t, said, sent(n))
+	}
+}
+
+// await2 checks which messages were said.
+func (o *outages) await2(t *testing.T, said, want []string) {
+	t.Helper()
+	if got := slices.DeleteFunc(said, func(s string) bool { return !strings.HasPrefix(s, "message") }); !slices.Equal(got, want) {
+		t.Errorf("said %q, want %q", got, want)
+	}
+}
+
+// Nothing is silently left out when the journal does not reach back any more.
+func TestOutageBeyondTheRetention(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	for _, test := range []struct {
+		retention string
+		missed    bool
+	}{{"1 hour", false}, {"0", true}, {"1 hour", false}} {
+		o.begin(t)
+		o.exec(t, `select realtime.send('1', 'e', 't'), realtime.invalidate('u')`)
+		o.exec(t, `select realtime._maintain('`+test.retention+`')`)
+		said := o.end(t)
+		if slices.Contains(said, "missed") != test.missed {
+			t.Errorf("retention %s: %q", test.retention, said)
+		}
+	}
+}
+
+// Random commits, random losses of the listener: every message once.
+func TestRandomOutages(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	const writers, rounds = 6, 150
+	var next atomic.Int64
+	var group sync.WaitGroup
+	committed := make([][]string, writers)
+	for w := range writers {
+		group.Go(func() {
+			rng := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), 0))
+			for range rounds {
+				var mine []string
+				err := pgx.BeginFunc(t.Context(), o.db.Admin, func(tx pgx.Tx) error {
+					for range 1 + rng.IntN(3) {
+						n := int(next.Add(1))
+						mine = append(mine, sent(n)...)
+						if _, err := tx.Exec(t.Context(), `select realtime.send(to_jsonb($1::int), 'e', 't')`, n); err != nil {
+							return err
+						}
+					}
+					if rng.IntN(5) == 0 {
+						return errRollback
+					}
+					return nil
+				})
+				switch err {
+				case nil:
+					committed[w] = append(committed[w], mine...)
+				case errRollback:
+				default:
+					t.Error(err)
+				}
+			}
+		})
+	}
+	stop := make(chan struct{})
+	kills := 0
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			heard := make(chan struct{})
+			o.WhenHearing(func() { close(heard) })
+			select {
+			case <-heard:
+			case <-stop:
+				return
+			}
+			o.kill(t)
+			kills++
+		}
+	})
+	group.Wait()
+	close(stop)
+	killer.Wait()
+	o.hears()
+	o.exec(t, `select realtime.send('1', 'end', 't')`)
+	got := slices.DeleteFunc(o.await(t, "message t end true 1"), func(s string) bool { return !strings.HasPrefix(s, "message t e ") })
+	all := slices.Concat(committed...)
+	t.Logf("%d messages committed, the listener lost %d times", len(all), kills)
+	slices.Sort(got)
+	slices.Sort(all)
+	if !slices.Equal(got, all) {
+		t.Errorf("%d messages committed, %d told", len(all), len(got))
+	}
+}
+
+var errRollback = fmt.Errorf("rolled back on purpose")

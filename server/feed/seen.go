@@ -1,0 +1,128 @@
+package feed
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"rowcast/server/snapshot"
+)
+
+// position is where a connection found the database.
+type position struct {
+	snapshot snapshot.Snapshot
+	history  history
+}
+
+// history tells in which course of events transaction ids mean something.
+type history struct {
+	database string // which one of which cluster
+	timeline string // begun at the last promotion or restore
+}
+
+// moment is one up to which everything has been told.
+type moment struct {
+	snapshot snapshot.Snapshot
+	at       time.Time
+}
+
+// seen remembers what was told, so that nothing is told twice and nothing is left out. Only the feed's own goroutine uses
+// it.
+//
+// Transaction ids are not for ever: those that Postgres had given out shortly before a crash, or that a standby had not
+// received when it was promoted, are given out again. So what was told is known by its token, and after such a break
+// everything since a moment that is old enough is looked at once more.
+type seen struct {
+	history   history
+	moments   []moment               // oldest first; the last is the floor
+	delivered map[token]snapshot.XID // since the first moment
+}
+
+const (
+	// settled is how long ago a moment must be for its transactions to have reached the disk and every standby that may be
+	// promoted. Postgres writes what was committed asynchronously within 30 s at the latest.
+	settled = time.Minute
+	// maxDelivered bounds what is remembered for it (about 40 bytes each): on a busy database the oldest moment is younger.
+	maxDelivered = 1 << 18
+)
+
+func newSeen() seen { return seen{delivered: map[token]snapshot.XID{}} }
+
+// floor is the last moment: all that it sees was told.
+func (s *seen) floor() snapshot.Snapshot {
+	if len(s.moments) == 0 {
+		return snapshot.Snapshot{}
+	}
+	return s.moments[len(s.moments)-1].snapshot
+}
+
+func (s *seen) has(w wanted) bool { return s.told(w) || s.floor().Sees(w.xid) }
+
+// told is has for what may bear the id of an older transaction.
+func (s *seen) told(w wanted) bool {
+	_, told := s.delivered[w.token]
+	return told
+}
+
+func (s *seen) add(w wanted) { s.delivered[w.token] = w.xid }
+
+// begin is where the first connection starts to hear.
+func (s *seen) begin(at position, now time.Time) {
+	*s = newSeen()
+	s.history = at.history
+	s.moments = []moment{{at.snapshot, now}}
+}
+
+var (
+	errOtherDatabase = errors.New("other_database") // not the one that was heard before
+	errRewound       = errors.New("rewound")        // the same one, but further back than what is remembered
+)
+
+// resume chooses the moment from which on a new connection has to catch up; survived: Postgres has not crashed since the
+// last one was heard. After an error there is none, and what was missed cannot be known.
+func (s *seen) resume(at position, survived bool) (from snapshot.Snapshot, same bool, err error) {
+	if at.history.database != s.history.database {
+		return from, false, errOtherDatabase
+	}
+	same = survived && at.history == s.history
+	s.history = at.history
+	if !same {
+		s.moments = s.moments[:1]
+	}
+	if at.snapshot.OlderThan(s.floor()) {
+		return from, false, errRewound
+	}
+	return s.floor(), same, nil
+}
+
+// advance adds a moment: what to sees has been told.
+func (s *seen) advance(to snapshot.Snapshot, now time.Time) {
+	if to.OlderThan(s.floor()) {
+		return // two heartbeats met on their way
+	}
+	s.moments = append(s.moments, moment{to, now})
+	s.trim(now)
+}
+
+// trim forgets moments that are older than need be, and what was told before the first that is left. It waits until there
+// are many, because it looks at everything.
+func (s *seen) trim(now time.Time) {
+	keep := 0
+	if now.Sub(s.moments[0].at) > 2*settled {
+		for keep+1 < len(s.moments) && now.Sub(s.moments[keep+1].at) >= settled {
+			keep++
+		}
+	}
+	if len(s.delivered) > maxDelivered {
+		keep = max(keep, len(s.moments)/2)
+	}
+	if keep == 0 {
+		return
+	}
+	s.moments = slices.Clone(s.moments[keep:])
+	for told, xid := range s.delivered {
+		if s.moments[0].snapshot.Sees(xid) {
+			delete(s.delivered, told)
+		}
+	}
+}

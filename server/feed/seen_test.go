@@ -1,0 +1,116 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"rowcast/server/snapshot"
+)
+
+func at(t *testing.T, database, timeline, snap string) position {
+	t.Helper()
+	s, err := snapshot.Parse(snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return position{s, history{database, timeline}}
+}
+
+// Which moment a new connection begins at. There are moments at 0, 30, 60, 90 and 120 seconds.
+func TestWhereToGoOn(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name               string
+		database, timeline string
+		snapshot           string
+		survived           bool
+		from               string
+		same               bool
+		err                error
+	}{
+		{"nothing happened", "a", "1", "900:900:", true, "500:500:", true, nil},
+		{"Postgres may have crashed", "a", "1", "900:900:", false, "300:300:", false, nil},
+		{"a standby was promoted", "a", "2", "900:900:", true, "300:300:", false, nil},
+		{"… that was behind", "a", "2", "450:450:", false, "300:300:", false, nil},
+		{"… by more than is remembered", "a", "2", "250:250:", false, "0:0:", false, errRewound},
+		{"an older copy of the files", "a", "1", "250:250:", false, "0:0:", false, errRewound},
+		{"another database", "b", "1", "900:900:", true, "0:0:", false, errOtherDatabase},
+	}
+	for _, tt := range tests {
+		start := time.Now()
+		s := newSeen()
+		s.begin(at(t, "a", "1", "100:100:"), start)
+		for i := 1; i <= 4; i++ {
+			p := at(t, "a", "1", fmt.Sprintf("%[1]d:%[1]d:", 100*(i+1)))
+			s.advance(p.snapshot, start.Add(time.Duration(i)*30*time.Second))
+		}
+		s.advance(s.floor(), start.Add(121*time.Second)) // of the moments a minute old the last is enough
+		from, same, err := s.resume(at(t, tt.database, tt.timeline, tt.snapshot), tt.survived)
+		if from.String() != tt.from || same != tt.same || !errors.Is(err, tt.err) {
+			t.Errorf("%s: from %s, same %t, %v; want %s, %t, %v", tt.name, from, same, err, tt.from, tt.same, tt.err)
+		}
+	}
+}
+
+// A history that went on without a break is the same again the next time, though what came before the break is not.
+func TestBreakIsPast(t *testing.T) {
+	t.Parallel()
+	s := newSeen()
+	s.begin(at(t, "a", "1", "100:100:"), time.Now())
+	s.advance(at(t, "a", "1", "200:200:").snapshot, time.Now())
+	for i, want := range []bool{false, true} {
+		from, same, err := s.resume(at(t, "a", "2", "300:300:"), true)
+		if err != nil || same != want || from.String() != "100:100:" {
+			t.Errorf("connection %d: from %s, same %t, %v", i, from, same, err)
+		}
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	s, start := newSeen(), time.Now()
+	s.begin(at(t, "a", "1", "100:100:"), start)
+	n := 0
+	for second := range 600 {
+		for range 2000 {
+			n++
+			s.add(wanted{entry{snapshot.XID(100 + second), int64(n)}, token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}})
+		}
+		s.advance(at(t, "a", "1", fmt.Sprintf("%[1]d:%[1]d:", 101+second)).snapshot, start.Add(time.Duration(second)*time.Second))
+		if len(s.delivered) > maxDelivered || len(s.moments) > 130 {
+			t.Fatalf("after %d s: %d messages, %d moments", second, len(s.delivered), len(s.moments))
+		}
+	}
+	if age := start.Add(599 * time.Second).Sub(s.moments[0].at); age < settled || age > 2*settled {
+		t.Errorf("the oldest moment is %v old", age)
+	}
+	for second := range 30 {
+		for range 20000 {
+			n++
+			s.add(wanted{entry{snapshot.XID(700 + second), int64(n)}, token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}})
+		}
+		s.advance(at(t, "a", "1", fmt.Sprintf("%[1]d:%[1]d:", 701+second)).snapshot, start.Add(time.Duration(600+second)*time.Second))
+		if len(s.delivered) > maxDelivered {
+			t.Fatalf("after %d busy seconds: %d messages", second, len(s.delivered))
+		}
+	}
+	if !s.has(wanted{token: token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}}) {
+		t.Error("the last message is not remembered")
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	const text = "01234567-89ab-cdef-0123-456789abcdef"
+	got, err := parseToken(text)
+	if err != nil || got.String() != text {
+		t.Errorf("%s: %v", got, err)
+	}
+	for _, text := range []string{"", text[1:], text + "0", "0123456-789ab-cdef-0123-456789abcdef", "0123456789abcdef0123456789abcdef0000", "g1234567-89ab-cdef-0123-456789abcdef"} {
+		if _, err := parseToken(text); err == nil {
+			t.Errorf("%q was read", text)
+		}
+	}
+}

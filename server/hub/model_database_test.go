@@ -1,0 +1,230 @@
+package hub
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"rowcast/server/snapshot"
+)
+
+// commit is a transaction of the model's database.
+type commit struct {
+	xid     snapshot.XID
+	message bool
+	allowed bool // whether the subject has the right after it
+	mark    Mark
+	told    *told // the last time
+}
+
+func (c *commit) String() string {
+	if c == nil {
+		return "a client's frame"
+	}
+	return fmt.Sprint(c.xid)
+}
+
+// database commits transactions in another order than it began them, and gives some up.
+type database struct {
+	commits []*commit
+	open    []snapshot.XID // begun
+	next    snapshot.XID
+	ended   snapshot.XID // the highest that was committed or rolled back
+	allowed bool
+}
+
+func (d *database) begin() { *d = database{next: 100, ended: 99, allowed: true} }
+
+func (d *database) commit(rng *rand.Rand) {
+	for len(d.open) == 0 || rng.IntN(2) == 0 {
+		d.open = append(d.open, d.next)
+		d.next++
+	}
+	i := rng.IntN(len(d.open))
+	x := d.open[i]
+	d.open = slices.Delete(d.open, i, i+1)
+	d.ended = max(d.ended, x)
+	if rng.IntN(3) == 0 {
+		return // rolled back
+	}
+	c := &commit{xid: x}
+	switch rng.IntN(8) {
+	case 0:
+		d.allowed = false
+		c.mark = Mark{XID: x, Subject: modelSubject, Topic: modelTopic}
+	case 1, 2:
+		d.allowed = true
+		c.mark = Mark{XID: x, Subject: modelSubject}
+	case 3:
+		c.mark = Mark{XID: x, Topic: modelTopic, Lenient: true} // touches nothing
+	default:
+		c.message = true
+	}
+	c.allowed = d.allowed
+	d.commits = append(d.commits, c)
+}
+
+// snapshot is one taken now.
+func (d *database) snapshot() snapshot.Snapshot {
+	xmax := d.ended + 1
+	var running []string
+	for _, x := range slices.Sorted(slices.Values(d.open)) {
+		if x < xmax {
+			running = append(running, fmt.Sprint(x))
+		}
+	}
+	xmin := fmt.Sprint(xmax)
+	if len(running) > 0 {
+		xmin = running[0]
+	}
+	snap, err := snapshot.Parse(fmt.Sprintf("%s:%d:%s", xmin, xmax, strings.Join(running, ",")))
+	if err != nil {
+		panic(err)
+	}
+	return snap
+}
+
+// crash loses everything under way. Ids behind old that no commit has are given out again.
+func (d *database) crash(old snapshot.XID) {
+	d.open = nil
+	d.ended = old
+	for _, c := range d.commits {
+		d.ended = max(d.ended, c.xid)
+	}
+	d.next = d.ended + 1
+}
+
+// moment is one up to which the feed had told everything.
+type moment struct {
+	snapshot snapshot.Snapshot
+	commits  int // that it sees
+	ended    snapshot.XID
+	allowed  bool
+}
+
+func (d *database) now() moment { return moment{d.snapshot(), len(d.commits), d.ended, d.allowed} }
+
+// hearer is what is heard of the database.
+type hearer struct {
+	connected  bool
+	heard      int // commits that the connection has said
+	moments    []moment
+	catchingUp bool
+	to         moment           // of the connection, where the backlog ends
+	backlog    []*commit        // messages that were missed, by transaction
+	late       []*commit        // heard while there was a backlog
+	base       map[*commit]bool // told in a backlog that was not told to its end, or given up
+}
+
+func (l *hearer) begin(d *database) {
+	l.connected, l.moments = true, []moment{d.now()}
+	l.base = map[*commit]bool{}
+}
+
+// turn is the next step of an outage: the connection is lost, one is made, it is proven to hear.
+func (m *model) turn() {
+	switch {
+	case m.connected && !m.worker.deaf:
+		m.lose()
+	case m.connected && m.rng.IntN(4) == 0:
+		m.lose()
+	case m.connected:
+		hearing{}.apply(m.worker)
+	default:
+		m.connect()
+	}
+}
+
+func (m *model) lose() {
+	m.connected = false
+	deaf{}.apply(m.worker)
+	m.backlog, m.late = nil, nil
+	m.questions = slices.DeleteFunc(m.questions, func(q *question) bool { return !q.first && q.asked >= 0 }) // fences are gone
+}
+
+// connect begins to catch up: the marks at once.
+func (m *model) connect() {
+	m.connected = true
+	from := m.moments[len(m.moments)-1]
+	switch {
+	case m.hopeless && m.rng.IntN(4) == 0:
+		rewound{}.apply(m.worker)
+		catchingUp{}.apply(m.worker)
+		missed{}.apply(m.worker)
+		m.marked = true
+		m.heard, m.to, m.moments = len(m.commits), m.now(), nil
+		m.finish()
+		return
+	case m.crashes && m.rng.IntN(2) == 0:
+		from = m.moments[0]
+		m.moments = m.moments[:1]
+		m.crash(from.ended)
+		for i, c := range m.commits {
+			m.base[c] = i < from.commits
+		}
+		rewound{from.snapshot}.apply(m.worker)
+		m.marked = true // rights that changed before the admission are told of again
+	}
+	catchingUp{}.apply(m.worker)
+	m.catchingUp, m.heard, m.to = true, len(m.commits), m.now()
+	for i, c := range m.commits {
+		switch {
+		case i < from.commits || m.base[c]:
+		case c.message && c.told == nil:
+			m.backlog = append(m.backlog, c)
+		case !c.message && !c.mark.Lenient:
+			m.mark(c.mark)
+			m.marked = m.marked || m.sub.gate.state != gateEnded && !m.sub.gate.since.Sees(c.xid)
+		}
+	}
+	slices.SortFunc(m.backlog, func(a, b *commit) int { return cmp.Compare(a.xid, b.xid) })
+}
+
+// hear takes the next notification: marks at once, messages behind the backlog.
+func (m *model) hear() {
+	if !m.connected || m.heard == len(m.commits) {
+		return
+	}
+	c := m.commits[m.heard]
+	m.heard++
+	switch {
+	case !c.message:
+		m.marked = m.marked || !c.mark.Lenient
+		m.mark(c.mark)
+	case m.catchingUp:
+		m.late = append(m.late, c)
+	default:
+		m.give(c, false)
+	}
+	if !m.catchingUp && !m.worker.deaf && m.heard == len(m.commits) {
+		m.moments = append(m.moments, m.now()) // a heartbeat, heard at once
+	}
+}
+
+// catchUp tells the next late message.
+func (m *model) catchUp() {
+	switch {
+	case !m.catchingUp || !m.connected:
+	case len(m.backlog) > 0:
+		c := m.backlog[0]
+		m.backlog = m.backlog[1:]
+		for _, other := range m.commits[:m.to.commits] { // after an outage in the middle of it this goes on from here
+			m.base[other] = m.base[other] || other.xid < c.xid
+		}
+		m.give(c, false)
+	case len(m.late) > 0:
+		c := m.late[0]
+		m.late = m.late[1:]
+		m.give(c, false)
+	default:
+		m.finish()
+	}
+}
+
+func (m *model) finish() {
+	caughtUp{}.apply(m.worker)
+	m.catchingUp = false
+	m.moments = append(m.moments, m.to)
+}

@@ -1,0 +1,129 @@
+package hub
+
+import (
+	"time"
+
+	"rowcast/server/snapshot"
+)
+
+// listen turns the worker deaf where nobody can vouch for its hearing any more. When the whole process was stopped for a
+// while, what is in the log is there before anybody can say Deaf.
+func (w *worker) listen() {
+	if !w.deaf && w.options.Hears != nil && !w.options.Hears() {
+		deaf{}.apply(w)
+	}
+}
+
+type deaf struct{}
+
+func (deaf) apply(w *worker) {
+	if w.deaf {
+		return
+	}
+	w.deaf = true
+	for s := range w.private() {
+		if s.gate.state == gateJoining {
+			w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
+		} else {
+			w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()}) // what was said meanwhile is told afterwards
+			s.gate.deafAt = s.gate.marks
+		}
+	}
+	w.silences++
+	if w.later != nil {
+		w.later(pauseNotice, paused{w.silences})
+		if w.options.MaxDeaf > 0 {
+			w.later(w.options.MaxDeaf, deafTooLong{w.silences})
+		}
+	}
+}
+
+// pauseNotice is how long the server is deaf before members are told: a connection lost and made again is nothing to
+// tell.
+const pauseNotice = 2 * time.Second
+
+// paused tells members of a silence that lasts.
+type paused struct{ silence uint64 }
+
+func (e paused) apply(w *worker) {
+	if !w.deaf || w.silences != e.silence {
+		return
+	}
+	for s := range w.private() {
+		s.member.Paused()
+	}
+}
+
+// deafTooLong ends what can only be kept waiting: a client that joins again finds out when there is hope.
+type deafTooLong struct{ silence uint64 }
+
+func (e deafTooLong) apply(w *worker) {
+	if !w.deaf || w.silences != e.silence {
+		return
+	}
+	for s := range w.private() {
+		w.end(s, EndDeaf, Verdict{})
+	}
+}
+
+type hearing struct{ at time.Time }
+
+func (e hearing) apply(w *worker) {
+	w.deaf = false
+	for s := range w.private() {
+		s.gate.round++ // answers under way may have waited for what was never heard
+		s.gate.asking, s.gate.paced = false, false
+		s.gate.deafAt = 0
+		if !s.unsettled {
+			s.unsettled = true
+			w.unsettled.Add(1)
+		}
+	}
+	w.unsettled.Add(-1)
+	w.markAll(&marking{mark: Mark{Lenient: true}, heard: e.at})
+}
+
+// settle counts a subscription as decided, or gone.
+func (w *worker) settle(s *Subscription) {
+	if s.unsettled {
+		s.unsettled = false
+		w.unsettled.Add(-1)
+	}
+}
+
+// catchingUp makes messages of the database late: marks have overtaken them, and so have answers.
+type catchingUp struct{}
+
+func (catchingUp) apply(w *worker) { w.catchUp = true }
+
+// rewound comes before catchingUp; if that is on already, there are subscriptions that began in the middle of it.
+type rewound struct{ to snapshot.Snapshot }
+
+func (e rewound) apply(w *worker) {
+	for s := range w.private() {
+		s.gate.rewind(e.to, w.catchUp)
+	}
+}
+
+// missed tells everyone that something is missing, and has private subscriptions asked about what they are given next.
+type missed struct{}
+
+func (missed) apply(w *worker) {
+	for _, members := range w.rooms {
+		for _, s := range members {
+			if s.gate.state != gateJoining {
+				s.member.Missed()
+			}
+		}
+	}
+	w.markAll(&marking{heard: time.Now()})
+}
+
+type caughtUp struct{}
+
+func (caughtUp) apply(w *worker) {
+	w.catchUp = false
+	for s := range w.private() {
+		w.withheld(s, s.gate.caughtUp())
+	}
+}
