@@ -55,6 +55,8 @@ declare
   subject_column text := nullif(tg_argv[0], '');
   topic_parts    text[] := tg_argv[1:];
   source         jsonb;
+  aim            text[];
+  marked         text[];
 begin
   if tg_level = 'STATEMENT' or current_setting('realtime.marks', true) ~ '^[0-9]{4,6}$' then  -- too many to name: everyone
     perform realtime._changed(null, null, false);
@@ -67,7 +69,10 @@ begin
     exception when others then     -- a row too large for jsonb: whom it concerns is not known, so it concerns everyone
       source := '{}';
     end;
-    perform realtime._changed(source ->> subject_column, realtime._fill(topic_parts, source), subject_column is null);
+    aim := array[source ->> subject_column, realtime._fill(topic_parts, source)];
+    continue when aim = marked;      -- nulls are equal here
+    perform realtime._changed(aim[1], aim[2], subject_column is null);
+    marked := aim;
   end loop;
   return null;
 end $$;
