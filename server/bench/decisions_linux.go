@@ -16,6 +16,7 @@ import (
 	"rowcast/server/feed"
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
 )
 
 const (
@@ -76,10 +77,15 @@ type decider struct {
 // nobody hears what the feed says.
 type nobody struct{}
 
-func (nobody) Mark(feed.Mark)       {}
-func (nobody) Message(feed.Message) {}
-func (nobody) Deaf()                {}
-func (nobody) Hearing()             {}
+func (nobody) Mark(feed.Mark)            {}
+func (nobody) Message(feed.Message)      {}
+func (nobody) Deaf()                     {}
+func (nobody) Hearing()                  {}
+func (nobody) Rewound(snapshot.Snapshot) {}
+func (nobody) CatchingUp()               {}
+func (nobody) Settled() bool             { return true }
+func (nobody) Missed()                   {}
+func (nobody) CaughtUp()                 {}
 
 func (b *bench) startDecider() (*decider, error) {
 	ctx, cancel := context.WithCancel(b.ctx)
