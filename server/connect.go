@@ -43,12 +43,20 @@ func (o opener) open(r *http.Request) (socket.Opener, *socket.Refusal) {
 	if refused != nil {
 		return nil, &socket.Refusal{Status: http.StatusUnauthorized, Message: refused.Handshake(), Reason: refused.Code}
 	}
-	identity := channel.Identity{Claims: claims, Token: token, Headers: policyHeaders(r.Header)}
+	headers := policyHeaders(r.Header)
+	if len(headers) > maxPolicyHeaders {
+		return nil, &socket.Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Message: "Too many x-... headers", Reason: "headers"}
+	}
+	identity := channel.Identity{Claims: claims, Token: token, Headers: headers}
 	return func(c *socket.Conn) socket.Handler {
 		identity.ConnID = c.ID()
 		return sessionHandler{channel.NewSession(o.sessions, version, identity, c)}
 	}, nil
 }
+
+// maxPolicyHeaders bounds what every socket keeps, and every question to the policies carries, of what its client said at
+// the start: room for the longest token in x-api-key, and as much again.
+const maxPolicyHeaders = 2 * auth.MaxTokenBytes
 
 // policyHeaders are what policies read as request.headers: of the upgrade request, those that begin with x-.
 func policyHeaders(h http.Header) string {
@@ -58,8 +66,11 @@ func policyHeaders(h http.Header) string {
 			shown[name] = strings.ToValidUTF8(strings.Join(values, ", "), "\ufffd")
 		}
 	}
-	b, _ := json.Marshal(shown) // strings always marshal
-	return string(b)
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // it is no page, and a < would take six bytes
+	_ = encoder.Encode(shown)    // strings always encode
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // sessionHandler is a session as the socket wants it.

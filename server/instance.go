@@ -29,6 +29,9 @@ const (
 	heartbeats = 5
 	// headerTimeout ends a client that sends its request a byte at a time.
 	headerTimeout = 10 * time.Second
+	// requestTimeout ends one that sends a body, or takes an answer, a byte at a time. A socket is free of it once it is
+	// open.
+	requestTimeout = 30 * time.Second
 	// maxHeaderBytes leaves room for a long token.
 	maxHeaderBytes = 64 << 10
 	// drainTime is how long clients are given to go; orchestrators kill after 30 s.
@@ -151,7 +154,7 @@ func (in *instance) ready(ctx context.Context) error {
 func (in *instance) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // the database is needed until the last client is gone
 	defer stop()
-	public := in.httpServer(api.Public(in.health, in.sockets))
+	public := in.publicServer()
 	admin := in.httpServer(api.Admin(in.health, in.metrics))
 	in.sockets.Start()
 
@@ -232,6 +235,13 @@ func (in *instance) release() {
 	}
 	in.hub.Close()
 	in.pool.Close()
+}
+
+// publicServer is for strangers: none may hold on to it with a request that does not end.
+func (in *instance) publicServer() *http.Server {
+	s := in.httpServer(api.Public(in.health, in.sockets))
+	s.ReadTimeout, s.WriteTimeout = requestTimeout, requestTimeout
+	return s
 }
 
 func (in *instance) httpServer(h http.Handler) *http.Server {

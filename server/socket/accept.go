@@ -77,6 +77,8 @@ func checkUpgrade(r *http.Request) string {
 		return "a WebSocket handshake is a GET request"
 	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return "a WebSocket handshake needs HTTP/1.1"
+	case r.ContentLength != 0: // bytes that one end takes for a body and the other for frames
+		return "a WebSocket handshake has no body"
 	case !hasToken(r.Header, "Connection", "upgrade"):
 		return "this address serves WebSockets: the header 'Connection: Upgrade' is missing"
 	case !hasToken(r.Header, "Upgrade", "websocket"):

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -72,7 +73,9 @@ func (c *Conn) readFrames(h Handler) error {
 			return err
 		}
 		memory := readMemory.Get().(*[]byte)
+		c.tap.began.Store(max(c.server.now(), 1))
 		data, err := readAll(r, (*memory)[:0])
+		c.tap.began.Store(0)
 		if err == nil && !c.shut.Load() {
 			h.Frame(kind == websocket.MessageBinary, data)
 		}
@@ -105,10 +108,13 @@ func readAll(r io.Reader, data []byte) ([]byte, error) {
 
 // conclude says why reading ended, and the code of the close frame that the peer is still owed, if any.
 func (c *Conn) conclude(err error) (Reason, int) {
+	var closed websocket.CloseError
 	switch {
 	case errors.Is(err, errPanic):
 		return InternalError, codeInternal
-	case websocket.CloseStatus(err) != -1:
+	case errors.As(err, &closed) && !utf8.ValidString(closed.Reason): // answered in tap.Write
+		return ProtocolError, 0
+	case errors.As(err, &closed):
 		return ClientClosed, 0
 	case c.tap.failed:
 		return ClientGone, 0

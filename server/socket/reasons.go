@@ -10,6 +10,7 @@ const (
 	SlowReader    Reason = "slow_reader"    // more than MaxQueueBytes, or for longer than MaxQueueAge, waited for the client
 	WriteTimeout  Reason = "write_timeout"  // the client took nothing for WriteTimeout
 	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message
+	FrameTooSlow  Reason = "frame_too_slow" // one message took longer than IdleTimeout to arrive
 	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
 	Restarting    Reason = "restarting"     // the server is going down, or another one serves now; come back
 	InternalError Reason = "internal_error" // the handler panicked
@@ -28,6 +29,8 @@ const (
 const (
 	codeNormal        = 1000
 	codeProtocolError = 1002
+	codeNotText       = 1007
+	codePolicy        = 1008
 	codeTooBig        = 1009
 	codeInternal      = 1011
 	codeRestart       = 1012

@@ -30,13 +30,19 @@ func (s *Server) Start() {
 }
 
 // sweep closes the sockets from which nothing was received for IdleTimeout (pings and pongs count), and those for which
-// a frame has waited longer than MaxQueueAge.
+// a frame has waited longer than MaxQueueAge. Nor may one message take longer than IdleTimeout to arrive: no heartbeat
+// gets past it, so clients that live by theirs have given up before. Without that a client could have the server keep the
+// beginning of a large message for ever.
 func (s *Server) sweep() {
 	now := s.now()
+	oldest := now - int64(s.opt.IdleTimeout)
 	for _, c := range s.snapshot() {
+		began := c.tap.began.Load()
 		switch {
-		case s.opt.IdleTimeout > 0 && c.lastRead.Load() <= now-int64(s.opt.IdleTimeout):
+		case s.opt.IdleTimeout > 0 && c.lastRead.Load() <= oldest:
 			c.Close(codeNormal, Idle)
+		case s.opt.IdleTimeout > 0 && began != 0 && began <= oldest:
+			c.Close(codePolicy, FrameTooSlow)
 		case s.opt.MaxQueueAge > 0:
 			c.checkAge(now, int64(s.opt.MaxQueueAge))
 		}

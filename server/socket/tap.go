@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Sizes of the buffers between coder/websocket and the connection. The reader's is what an idle socket keeps; the
@@ -15,16 +17,20 @@ const (
 	writeBuffer = 256
 )
 
+// closeText is where the text of a close frame begins: behind two bytes of header and two of code.
+const closeText = 4
+
 // longAgo is a deadline that has passed: it wakes a blocked read without touching the other direction.
 var longAgo = time.Unix(1, 0)
 
 // tap is the net.Conn that coder/websocket sees. It reads from the real connection, but what the library writes
 // (pongs and close frames) goes into the socket's queue, where it meets the data frames in order.
 type tap struct {
-	net.Conn        // the real connection
-	conn     *Conn  // whose queue takes the control frames
-	early    []byte // read by the HTTP server before it let go of the connection
-	failed   bool   // reading ended by the connection, not by what was read; used by the reader only
+	net.Conn              // the real connection
+	conn     *Conn        // whose queue takes the control frames
+	early    []byte       // read by the HTTP server before it let go of the connection
+	failed   bool         // reading ended by the connection, not by what was read; used by the reader only
+	began    atomic.Int64 // Server.now when the message that is being read began; 0 between messages
 }
 
 func (t *tap) Read(p []byte) (int, error) {
@@ -45,9 +51,14 @@ func (t *tap) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write takes one whole control frame. It copies, because the library uses its buffer again, and never blocks.
+// Write takes one whole control frame. It copies, because the library uses its buffer again, and never blocks. The
+// library answers a close frame with the same reason, whatever bytes it is made of; ours are text.
 func (t *tap) Write(p []byte) (int, error) {
-	if !t.conn.sendControl(bytes.Clone(p)) {
+	frame := bytes.Clone(p)
+	if frame[0] == closeFrame && len(frame) > closeText && !utf8.Valid(frame[closeText:]) {
+		frame = []byte{closeFrame, 2, codeNotText >> 8, codeNotText & 0xff}
+	}
+	if !t.conn.sendControl(frame) {
 		return 0, net.ErrClosed
 	}
 	return len(p), nil
