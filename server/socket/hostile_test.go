@@ -2,6 +2,7 @@ package socket
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,14 +47,13 @@ func TestMessageThatNeverEnds(t *testing.T) {
 				if _, err := c.conn.Write(first); err != nil {
 					t.Fatal(err)
 				}
-				go func() {
-					for {
+				var dripping sync.WaitGroup
+				defer dripping.Wait()
+				dripping.Go(func() {
+					for err := error(nil); err == nil; _, err = c.conn.Write(piece) {
 						time.Sleep(time.Second)
-						if _, err := c.conn.Write(piece); err != nil {
-							return
-						}
 					}
-				}()
+				})
 				f := c.mustRead(t)
 				for f.op == opPong {
 					f = c.mustRead(t)
