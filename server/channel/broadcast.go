@@ -2,7 +2,6 @@ package channel
 
 import (
 	"bytes"
-	"fmt"
 	"time"
 
 	"rowcast/server/hub"
@@ -129,11 +128,8 @@ func (c *Channel) frame(m protocol.Message) (*protocol.Frame, protocol.Code, str
 		}
 		return frame, "", ""
 	}
-	if !protocol.IsObject(payload) {
-		return nil, protocol.InvalidBroadcast, protocol.TextBroadcastNotObject
-	}
-	if _, has := protocol.Member(payload, "ids"); has { // realtime-js takes such a payload for a change of a table
-		return nil, protocol.InvalidBroadcast, fmt.Sprintf(protocol.TextBroadcastKey, "ids")
+	if problem := protocol.CheckBroadcast(payload); problem != "" {
+		return nil, protocol.InvalidBroadcast, problem
 	}
 	return protocol.TextBroadcast(c.topic, bytes.Clone(payload)), "", ""
 }

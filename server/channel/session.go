@@ -162,10 +162,12 @@ func (s *Session) push(m protocol.Message) {
 		c.broadcast(m)
 	case m.Event == protocol.EventAccessToken:
 		c.refresh(m)
+	case !allows(s.events):
+		c.refuse(m.Ref, protocol.SendRateLimitReached)
 	case m.Event == protocol.EventPresence:
 		c.refuse(m.Ref, protocol.NotSupported, "presence")
 	default:
-		s.log().Debug("event ignored", "event", m.Event, "topic", m.Topic)
+		c.refuse(m.Ref, protocol.NotSupported, fmt.Sprintf("the event %.64q", m.Event))
 	}
 }
 
@@ -185,7 +187,8 @@ func (s *Session) leave(c *Channel, m protocol.Message) {
 	joining := !c.admitted && !c.ended
 	again := joining && c.leaving != nil
 	if joining && !again {
-		c.leaving = &m.Ref // the join is answered first
+		ref := m.Ref     // and not a pointer into m, which would keep the whole frame
+		c.leaving = &ref // the join is answered first
 	}
 	c.mu.Unlock()
 	switch {

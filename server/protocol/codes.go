@@ -66,6 +66,7 @@ const (
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
 	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
 	TextMessagesLost       = "Messages may have been lost while the database was not heard"
+	TextBroadcastEvent     = "The event of a broadcast must be text"
 )
 
 // Place says where a code can appear.
@@ -122,7 +123,7 @@ var table = []Entry{
 	{Code: MalformedFrame, Where: InPushReply, Texts: []string{"%s"}}, // the DecodeError
 	{Code: PayloadTooLarge, Where: InPushReply, Bare: true, Texts: []string{"payload_size_exceeded"}},
 	{Code: InvalidBroadcast, Where: InPushReply | InSystem,
-		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, "An event may be at most %d bytes long"}},
+		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, TextBroadcastEvent, "An event may be at most %d bytes long"}},
 	{Code: SendDenied, Where: InPushReply | InSystem,
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}},
 	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second"}},
