@@ -1,6 +1,9 @@
 package protocol
 
-import "unicode/utf8"
+import (
+	"encoding/json"
+	"unicode/utf8"
+)
 
 // DecodeError says why a frame could not be understood. Its value is the metric label.
 type DecodeError string
@@ -60,13 +63,34 @@ func Decode(v Version, binary bool, data []byte) (Message, error) {
 	case binary:
 		return decodePush(data)
 	}
-	if err := checkJSON(data); err != nil {
+	err := checkJSON(data)
+	switch {
+	case err == ErrTooDeep:
+		return readHead(v, data), err
+	case err != nil:
 		return Message{}, err
 	}
+	return decodeText(v, data)
+}
+
+func decodeText(v Version, data []byte) (Message, error) {
 	if v == V1 {
 		return decodeObject(data)
 	}
 	return decodeArray(data)
+}
+
+// readHead is what can be told of a frame that nests too deep to be checked, so that its sender can be answered. Nothing
+// about it is certain: what is to be echoed as it is must be JSON by itself.
+func readHead(v Version, data []byte) Message {
+	m, _ := decodeText(v, data)
+	m.Payload = nil
+	for _, ref := range []*Ref{&m.JoinRef, &m.Ref} {
+		if !json.Valid([]byte(*ref)) {
+			*ref = ""
+		}
+	}
+	return m
 }
 
 // decodeArray reads [join_ref, ref, topic, event, payload]; what follows is ignored.

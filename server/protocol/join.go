@@ -48,6 +48,10 @@ const maxPresenceKey = 1024
 // maxChanges bounds the table subscriptions of one channel; each costs memory and work at every change.
 const maxChanges = 100
 
+// maxJoin bounds a join: its table subscriptions are kept as long as the channel, and echoed. It is far above the longest
+// token and a hundred filters.
+const maxJoin = 128 << 10
+
 // JoinError says which part of a payload is wrong, so that the person who wrote it can find it.
 type JoinError struct {
 	Field string // by path: config.postgres_changes[2]
@@ -66,6 +70,9 @@ const (
 
 // ParseJoin reads the payload of phx_join. The error is a *JoinError. Unknown keys are ignored.
 func ParseJoin(payload []byte) (Join, error) {
+	if len(payload) > maxJoin {
+		return Join{}, &JoinError{"payload", fmt.Sprintf("at most %d bytes", maxJoin)}
+	}
 	if checkJSON(payload) != nil || !IsObject(payload) {
 		return Join{}, &JoinError{"payload", wantObject}
 	}

@@ -11,7 +11,8 @@ import (
 // recursive reader, here, in Postgres or in a client, can take.
 const MaxDepth = 512
 
-// checkJSON tells whether b is one JSON text that everybody can read. What follows in this file relies on it.
+// checkJSON tells whether b is one JSON text that everybody can read. What follows in this file relies on it: of other
+// texts it makes no sense, but it neither panics nor goes on for ever.
 func checkJSON(b []byte) error {
 	if !utf8.Valid(b) {
 		return ErrUTF8
@@ -97,9 +98,9 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 		for i := skipSpace(b, 1); i < len(b) && b[i] != '}'; i = nextItem(b, i) {
 			keyEnd := stringEnd(b, i)
 			key := b[i:keyEnd]
-			i = skipSpace(b, skipSpace(b, keyEnd)+1) // past the colon
+			i = min(skipSpace(b, skipSpace(b, keyEnd)+1), len(b)) // past the colon
 			end := valueEnd(b, i)
-			if !yield(key, b[i:end]) {
+			if end == i || !yield(key, b[i:end]) { // no value: not JSON
 				return
 			}
 			i = end
@@ -116,7 +117,7 @@ func elements(array []byte) iter.Seq[[]byte] {
 		}
 		for i := skipSpace(b, 1); i < len(b) && b[i] != ']'; i = nextItem(b, i) {
 			end := valueEnd(b, i)
-			if !yield(b[i:end]) {
+			if end == i || !yield(b[i:end]) {
 				return
 			}
 			i = end
