@@ -42,8 +42,12 @@ func (r *running) connect() *raw {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { conn.Close() })
+	return newRaw(r.t, conn)
+}
+
+func newRaw(t testing.TB, conn net.Conn) *raw {
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
-	return &raw{r.t, conn, bufio.NewReader(conn)}
+	return &raw{t, conn, bufio.NewReader(conn)}
 }
 
 // upgradeRequest is a legal handshake with more header lines, each ending in CRLF.
