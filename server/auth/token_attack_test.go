@@ -1,12 +1,14 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
 	"hash"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -89,8 +91,63 @@ func FuzzVerify(f *testing.F) {
 				t.Fatalf("accepted without a signature: %q", unsigned+end)
 			}
 		}
-		Inspect(token, testOptions())
+		for _, text := range []string{token, signText(header, claims)} {
+			_, refused := v.Verify(text)
+			if found := Inspect(text, testOptions()); (len(found.Problems) == 0) != (refused == nil) {
+				t.Fatalf("%q: refused with %v, inspected with %q", text, refused, found.Problems)
+			}
+		}
 	})
+}
+
+// FuzzParseObject: what is accepted is what encoding/json reads, member by member, and no object in it names one twice.
+func FuzzParseObject(f *testing.F) {
+	for _, seed := range []string{
+		`{"a":1,"b":[{"c":null}]}`, `{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, `{"a":[{"b":1,"b":2}]}`, `{"a":{"a":{"a":1}},"b":{"a":1}}`,
+		`{"\ud800":1,"\udfff":2}`, `{"a":1}x`, `{}`, ` {} `, `[]`, `null`, `{"a":"\u0000"}`, "{\"a\":\"\xff\"}", `{"":{"":[[],{}]}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got, err := parseObject(text)
+		var want map[string]json.RawMessage
+		readable := utf8.Valid(text) && json.Unmarshal(text, &want) == nil && want != nil
+		if readable = readable && !namesTwice(t, text); readable != (err == nil) {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if err == nil && !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return string(a) == string(b) }) {
+			t.Fatalf("%q: got %q, want %q", text, got, want)
+		}
+	})
+}
+
+// namesTwice tells by another way than the code under test, level by level, whether an object names a member twice: then
+// it holds fewer members than its text has names.
+func namesTwice(t *testing.T, text []byte) bool {
+	t.Helper()
+	var object map[string]json.RawMessage
+	var array []json.RawMessage
+	names := 0
+	if json.Unmarshal(text, &object) == nil && object != nil {
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		_, _ = decoder.Token()
+		for ; decoder.More(); names++ {
+			var value json.RawMessage
+			if _, err := decoder.Token(); err != nil {
+				t.Fatal(err)
+			}
+			if err := decoder.Decode(&value); err != nil {
+				t.Fatal(err)
+			}
+			array = append(array, value)
+		}
+		if names != len(object) {
+			return true
+		}
+	} else if json.Unmarshal(text, &array) != nil {
+		return false
+	}
+	return slices.ContainsFunc(array, func(value json.RawMessage) bool { return namesTwice(t, value) })
 }
 
 // Every change of one byte, anywhere, is refused. Strict base64 leaves no two spellings of one signature.

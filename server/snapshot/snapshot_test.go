@@ -1,6 +1,11 @@
 package snapshot
 
-import "testing"
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
 
 func TestSees(t *testing.T) {
 	t.Parallel()
@@ -48,6 +53,34 @@ func FuzzParse(f *testing.F) {
 		again, err := Parse(s.String())
 		if err != nil || again.String() != s.String() {
 			t.Errorf("%q became %q, which reads as %q (%v)", text, s, again, err)
+		}
+		if s.OlderThan(again) || s.IsZero() != (s.xmax == 0) {
+			t.Errorf("%q is older than itself, or nothing", text)
+		}
+		// As Postgres defines it: below xmin all, from xmax on none, in between those that are not listed.
+		for _, x := range append([]XID{0, 1, s.xmin - 1, s.xmin, s.xmin + 1, s.xmax - 1, s.xmax, s.xmax + 1}, s.running...) {
+			want := x != 0 && x < s.xmax && (x < s.xmin || !slices.Contains(s.running, x))
+			if s.Sees(x) != want {
+				t.Errorf("%q sees %d: %v", text, x, !want)
+			}
+		}
+	})
+}
+
+func FuzzParseXID(f *testing.F) {
+	for _, seed := range []string{"0", "1", "18446744073709551615", "18446744073709551616", "-1", "+1", " 1", "1_0", "0x1", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		x, err := ParseXID(text)
+		if digits := text != "" && strings.Trim(text, "0123456789") == ""; err == nil && !digits {
+			t.Errorf("%q reads as %d", text, x)
+		}
+		if err == nil && strings.TrimLeft(text, "0") != strings.TrimLeft(strconv.FormatUint(uint64(x), 10), "0") {
+			t.Errorf("%q reads as %d", text, x)
+		}
+		if err != nil && (x != 0 || len(err.Error()) > 300) {
+			t.Errorf("%q leaves %d, or is repeated at length: %v", text, x, err)
 		}
 	})
 }
