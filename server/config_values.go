@@ -226,8 +226,11 @@ func redactKeywords(text string) string {
 		if !ok {
 			return masked
 		}
-		if strings.Contains(strings.ToLower(name), "password") {
+		switch hidden := "password"; {
+		case strings.Contains(strings.ToLower(name), hidden):
 			content = masked
+		case strings.Contains(strings.ToLower(content), hidden):
+			return masked // user= password=…: without a value of its own, user takes what follows
 		}
 		words = append(words, name+"="+content)
 		rest = remaining
