@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -90,22 +91,64 @@ func TestFloods(t *testing.T) {
 	}
 }
 
+// upgradeDeaf is upgrade for a client that will not read: its kernel takes little.
+func (r *running) upgradeDeaf(tok string) *raw {
+	r.t.Helper()
+	c := r.connect()
+	_ = c.conn.(*net.TCPConn).SetReadBuffer(16 << 10) // before the handshake, or the kernel has promised more already
+	c.write([]byte(upgradeRequest(socketPath+tok, "")))
+	if got := c.response(); got.StatusCode != http.StatusSwitchingProtocols {
+		r.t.Fatalf("handshake answered %s", got.Status)
+	}
+	return c
+}
+
 // Who asks and never reads the answers is closed as a slow reader, and told so where it reads at last.
 func TestAnswersThatAreNeverRead(t *testing.T) {
 	t.Parallel()
 	r, bystanders := underAttack(t, nil)
-	c := r.connect()
-	_ = c.conn.(*net.TCPConn).SetReadBuffer(16 << 10) // before the handshake, or the kernel has promised more already
-	c.write([]byte(upgradeRequest(socketPath+token(t, "evil", "authenticated", nil), "")))
-	c.response()
+	c := r.upgradeDeaf(token(t, "evil", "authenticated", nil))
 	push := clientFrame(fin|opText, fmt.Sprintf(`["1","1",%q,"broadcast",{}]`, strings.Repeat("x", 50_000)))
-	for labelled(t, r, "realtime_sockets_closed_total", "slow_reader") == 0 && c.write(push) {
+	for range 400 { // 20 MB: more than kernels keep for both sides, and the queue
+		c.write(push)
 	}
 	if code := c.ended(); code != 1013 && code != 0 {
 		t.Errorf("closed with %d, want 1013", code)
 	}
 	r.await("the close to be counted", func() bool { return labelled(t, r, "realtime_sockets_closed_total", "slow_reader") == 1 })
 	bystanders.undisturbed("a client that never reads")
+}
+
+// A member who never reads is closed for it; the others of the same room hear everything meanwhile.
+func TestMemberThatNeverReads(t *testing.T) {
+	t.Parallel()
+	r, bystanders := underAttack(t, nil)
+	from, to := r.dial(token(t, "good1", "authenticated", nil)), r.dial(token(t, "good2", "authenticated", nil))
+	joinRef, _, _ := from.join("open", map[string]any{"broadcast": map[string]any{"ack": true}})
+	to.join("open", nil)
+	c := r.upgradeDeaf(token(t, "evil", "authenticated", nil))
+	c.message(`["1","1","realtime:open","phx_join",{}]`)
+	c.reply("1")
+	padding := strings.Repeat("x", 100_000)
+	before := counter(t, r, "realtime_deliveries_total")
+	const sent = 40 // more than the kernels keep for both sides, and the queue
+	for i := range sent {
+		event := fmt.Sprint("padded", i)
+		ref := from.push(joinRef, "realtime:open", "broadcast", map[string]any{"event": event, "payload": padding})
+		if status, response := from.reply(ref); status != "ok" {
+			t.Fatalf("broadcast %d: %s", i, response)
+		}
+		to.wait("a broadcast", func(f frame) bool { return bytes.HasPrefix(f.Payload, []byte(`{"event":"`+event+`"`)) })
+	}
+	r.await("all to be handed out", func() bool { return counter(t, r, "realtime_deliveries_total")-before >= 2*sent })
+	if code := c.ended(); code != 1013 {
+		t.Errorf("the member who never reads: closed with %d, want 1013", code)
+	}
+	r.await("the close to be counted", func() bool { return labelled(t, r, "realtime_sockets_closed_total", "slow_reader") == 1 })
+	if n := count(to, isEvent("open", "broadcast")); n != sent {
+		t.Errorf("the other member heard %d of %d", n, sent)
+	}
+	bystanders.undisturbed("a member who never reads")
 }
 
 // heapInUse is what lives on the heap.

@@ -175,7 +175,8 @@ func (c *raw) alive(what string) {
 	}
 }
 
-// ended reads to the end and gives the code of the server's close frame; 0 if there was none, as when a connection is reset.
+// ended reads to the end and gives the code of the server's close frame, which it answers; 0 if there was none, as when a
+// connection is reset.
 func (c *raw) ended() (code int) {
 	c.t.Helper()
 	for {
@@ -194,6 +195,7 @@ func (c *raw) ended() (code int) {
 			if !utf8.Valid(payload[2:]) {
 				c.t.Errorf("the reason of the close frame is not UTF-8: %q", payload[2:])
 			}
+			c.write(clientFrame(fin|opClose, string(payload[:2])))
 		}
 	}
 }
