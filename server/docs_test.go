@@ -6,6 +6,8 @@ import (
 	"go/parser"
 	gotoken "go/token"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +37,32 @@ func TestListsInTheDocumentation(t *testing.T) {
 		}
 		if string(got) != want {
 			t.Errorf("%s is not what the code says; go test -run Documentation ./server -update writes it", path)
+		}
+	}
+}
+
+// What the documentation says is tested is a test.
+func TestTestsNamedInTheDocumentation(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{}
+	eachGoFile(t, func(path string, source []byte) {
+		for _, match := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllSubmatch(source, -1) {
+			tests[string(match[1])] = strings.HasSuffix(path, "_test.go")
+		}
+	})
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)\\w+)`").FindAllSubmatch(text, -1) {
+			if name := string(match[1]); !tests[name] {
+				t.Errorf("%s names %s, which is no test", page, name)
+			}
 		}
 	}
 }

@@ -93,7 +93,7 @@ func TestConnectionChurn(t *testing.T) {
 	}
 	round(20 * len(ways)) // so that the pool is as large as it gets
 	files, goroutines := settle()
-	connects := hostileCount(t, "HOSTILE_CONNECTS", 2000)
+	connects := hostileCount(t, "HOSTILE_CONNECTS", 1500)
 	round(connects)
 	bystanders.undisturbed("churn")
 	r.await("files and goroutines to be as few as before", func() bool {
