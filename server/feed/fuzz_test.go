@@ -24,7 +24,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload string) {
 		h, err := parse(payload)
 		if err != nil {
-			if h.kind != 0 || h.token != "" || h.nonce != "" || len(err.Error()) > 500 {
+			if h.kind != 0 || h.token != (token{}) || h.nonce != "" || len(err.Error()) > 500 {
 				t.Fatalf("%q is refused (%v), and leaves %+v", payload, err, h)
 			}
 			return
@@ -33,7 +33,8 @@ func FuzzParse(f *testing.F) {
 		case hintMessage:
 			var x, seq string
 			fmt.Sscanf(payload, "m %s %s", &x, &seq)
-			if again := fmt.Sprintf("m %s %s %s", x, seq, h.token); again != payload || len(h.token) != tokenLength ||
+			// Of the token the case of its digits is free: what is compared are its bytes.
+			if again := fmt.Sprintf("m %s %s %s", x, seq, h.token); again != payload[:len(payload)-36]+strings.ToLower(payload[len(payload)-36:]) ||
 				strings.TrimLeft(x, "0") != strings.TrimLeft(fmt.Sprint(h.entry.xid), "0") {
 				t.Fatalf("%q reads as %+v", payload, h)
 			}
