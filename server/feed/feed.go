@@ -72,6 +72,8 @@ type Options struct {
 	DeafAfter  time.Duration // without hearing one's own heartbeat; 0: five seconds
 	Logger     *slog.Logger
 	Metrics    *metrics.Metrics
+
+	fetchLimits postgres.Limits // tests have less time; 0: fetchLimits
 }
 
 // maxInbox bounds the hints not yet worked off (about 100 bytes each). Beyond it the feed gives up its place, goes deaf
@@ -114,6 +116,9 @@ func New(o Options) *Feed {
 	}
 	if o.DeafAfter == 0 {
 		o.DeafAfter = 5 * time.Second
+	}
+	if o.fetchLimits == (postgres.Limits{}) {
+		o.fetchLimits = fetchLimits
 	}
 	return &Feed{
 		options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, waiting: map[int]func(){},

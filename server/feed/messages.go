@@ -18,7 +18,7 @@ import (
 // up in the database's sort.
 const maxFetch = 200
 
-// fetchLimits bound one read of messages.
+// fetchLimits bound one read of messages, unless the options say otherwise.
 var fetchLimits = postgres.Limits{Statement: 5 * time.Second, Lock: 2 * time.Second}
 
 // messagesAhead counts the messages at the head of a batch that can be read together.
@@ -100,8 +100,20 @@ func isUnprintable(err error) bool {
 	return strings.HasPrefix(sqlState(err), "22") || strings.HasPrefix(sqlState(err), "54")
 }
 
+// errStuck is a read that did not end in time and was not cancelled either: while Postgres prints a value, it looks up from
+// it for nobody.
+var errStuck = errors.New("read messages: not done in time and not to be cancelled, though the database answers")
+
 // isSlow tells whether it took too long or too much memory, which fewer messages may not.
-func isSlow(err error) bool { return sqlState(err) == "57014" || sqlState(err) == "53200" }
+func isSlow(err error) bool {
+	return errors.Is(err, errStuck) || sqlState(err) == "57014" || sqlState(err) == "53200"
+}
+
+// answers tells a database that is busy with our question from one that is away.
+func (f *Feed) answers(ctx context.Context) bool {
+	_, err := postgres.Ask(ctx, f.options.Pool, f.options.fetchLimits, func(pgx.CollectableRow) (struct{}, error) { return struct{}{}, nil }, sql.Horizon)
+	return err == nil
+}
 
 func sqlState(err error) string {
 	var refused *pgconn.PgError
@@ -117,8 +129,12 @@ func (f *Feed) fetch(ctx context.Context, list []wanted) (done int, err error) {
 	for i, w := range list {
 		xids[i], seqs[i], tokens[i] = strconv.FormatUint(uint64(w.xid), 10), w.seq, w.token.String()
 	}
-	err = postgres.Short(ctx, f.options.Pool, fetchLimits, false,
-		func(b *pgx.Batch) { b.Queue(sql.Messages, xids, seqs, tokens, int64(f.options.MaxPayload)) },
+	asked := false
+	err = postgres.Short(ctx, f.options.Pool, f.options.fetchLimits, false,
+		func(b *pgx.Batch) {
+			asked = true // so no longer waiting for a connection
+			b.Queue(sql.Messages, xids, seqs, tokens, int64(f.options.MaxPayload))
+		},
 		func(results pgx.BatchResults) error {
 			rows, err := results.Query()
 			if err != nil {
@@ -152,6 +168,9 @@ func (f *Feed) fetch(ctx context.Context, list []wanted) (done int, err error) {
 			done = len(list)
 			return nil
 		})
+	if asked && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && f.answers(ctx) {
+		err = errStuck
+	}
 	return done, err
 }
 
