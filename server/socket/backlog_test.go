@@ -1,12 +1,15 @@
 package socket
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,22 +175,27 @@ func TestBacklogOfAnAgeEndsTheSocket(t *testing.T) {
 	})
 }
 
-// Whoever takes its frames is not far behind, however many they are.
+// Whoever takes its frames is not far behind, however many they are, and though there are always some that wait.
 func TestSteadyReaderIsNeverTooFarBehind(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Options{IdleTimeout: -1})
 		c, s := r.pipe(t)
+		frame := text(strings.Repeat("x", gatherBytes)) // written alone
+		const seconds, ahead = 600, 5
+		for range ahead {
+			s.conn.Send(frame)
+		}
 		stop := make(chan struct{})
 		go func() {
 			defer close(stop)
-			for range 600 { // two frames a second, and always one that waits
-				s.conn.Send(text("x"))
-				s.conn.Send(text("y"))
+			for range seconds {
+				s.conn.Send(frame)
+				s.conn.Send(frame)
 				time.Sleep(time.Second)
 			}
 		}()
-		for range 1200 {
+		for range 2*seconds + ahead {
 			if _, err := c.read(); err != nil {
 				t.Fatal(err, s.conn.Reason())
 			}
@@ -195,4 +203,70 @@ func TestSteadyReaderIsNeverTooFarBehind(t *testing.T) {
 		}
 		<-stop
 	})
+}
+
+// A reader that is given up for being slow may still read on: the frame that had begun to leave whole, and then why.
+func TestSlowReaderIsToldWhy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{SendBuffer: 64 << 10, MaxQueueBytes: 256 << 10, CloseTimeout: time.Minute})
+	c, s := stalled(t, r)
+	sent := 0
+	for s.conn.Send(text(fmt.Sprint(sent, " ", strings.Repeat("x", 3000)))) {
+		sent++
+	}
+	s.conn.mu.Lock()
+	waiting := s.conn.queue.len()
+	s.conn.mu.Unlock()
+	if waiting > 2 {
+		t.Errorf("%d frames wait for a client that was given up", waiting)
+	}
+	arrived := 0
+	f := c.mustRead(t)
+	for ; f.op == opText; f = c.mustRead(t) {
+		if !strings.HasPrefix(string(f.payload), fmt.Sprint(arrived, " x")) {
+			t.Fatalf("frame %d is %.20q", arrived, f.payload)
+		}
+		arrived++
+	}
+	if f.op != opClose || binary.BigEndian.Uint16(f.payload) != codeTryLater || arrived >= sent {
+		t.Fatalf("opcode %#x %q after %d frames of %d", f.op, f.payload, arrived, sent)
+	}
+	c.mustWrite(t, opClose, "\x03\xf5")
+	s.expectClosed(t, SlowReader)
+}
+
+// One that does not read on keeps nothing of ours: not in the queue, and not in the kernel.
+func TestSlowReaderIsThrownOut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{SendBuffer: 64 << 10, MaxQueueBytes: 256 << 10, CloseTimeout: time.Millisecond})
+	c, s := stalled(t, r)
+	for s.conn.Send(text(strings.Repeat("x", 3000))) {
+	}
+	s.expectClosed(t, SlowReader)
+	await(t, r.empty(), "the socket to be forgotten")
+	if _, err := io.Copy(io.Discard, c.conn); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v, want a reset", err)
+	}
+}
+
+// A dropped connection keeps no frames while its handler works.
+func TestKillDropsTheBacklog(t *testing.T) {
+	t.Parallel()
+	working, done := make(chan struct{}), make(chan struct{})
+	r := newRig(t, Options{SendBuffer: 64 << 10, MaxQueueBytes: 64 << 20}, func(s *session) {
+		s.onText = func(string) { close(working); <-done }
+	})
+	c, s := stalled(t, r)
+	fill(t, s, strings.Repeat("x", 3000), nil)
+	c.mustWrite(t, opText, "work")
+	<-working
+	s.conn.Kill(InternalError)
+	s.conn.mu.Lock()
+	waiting := s.conn.queue.len()
+	s.conn.mu.Unlock()
+	if waiting > 1 { // the one that had begun to leave
+		t.Errorf("%d frames wait in a dropped connection", waiting)
+	}
+	close(done)
+	s.expectClosed(t, InternalError)
 }

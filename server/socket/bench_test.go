@@ -238,8 +238,7 @@ func BenchmarkGather(b *testing.B) {
 					bt := batches.Get().(*batch)
 					bt.frames = append(bt.frames[:0], list...)
 					_, err := c.Write(bt.join())
-					clear(bt.frames)
-					batches.Put(bt)
+					bt.release()
 					return err
 				},
 				"writev": func(c net.Conn) error {

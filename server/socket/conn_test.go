@@ -168,9 +168,10 @@ func TestClose(t *testing.T) {
 	}
 	s.conn.Close(1001, SlowReader)
 	s.conn.Close(codeNormal, Idle)
-	if s.conn.Send(text("late")) {
+	if s.conn.Send(text("late")) || s.conn.Queue(text("late"), nil) {
 		t.Fatal("accepted after Close")
 	}
+	s.conn.Flush()
 	c.mustWrite(t, opPing, "too late for a pong")
 	c.mustWrite(t, opText, "not handed on")
 	for range 100 {

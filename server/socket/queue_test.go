@@ -78,6 +78,31 @@ func TestQueueKeepsTheNewestPongs(t *testing.T) {
 	}
 }
 
+// The queue moves its frames to the front of its memory now and then; the newest pong is found there too.
+func TestQueueFindsThePongThatMoved(t *testing.T) {
+	t.Parallel()
+	var q queue
+	data := queued{frame: text("data")}
+	const before = 40
+	for range before {
+		q.push(data, 0)
+	}
+	for i := range maxPongs {
+		q.pushControl([]byte{pongFrame, 1, byte(i)})
+	}
+	for len(q.frames) < cap(q.frames) {
+		q.push(data, 0)
+	}
+	q.advance(before * len(data.frame))
+	if q.push(data, 0); q.head != 0 {
+		t.Fatal("nothing was moved: nothing is tested")
+	}
+	q.pushControl([]byte{pongFrame, 1, 'n'})
+	if got := q.frames[maxPongs-1].frame; got[2] != 'n' {
+		t.Errorf("the newest pong is % x", got)
+	}
+}
+
 // take has everything that is gathered leave.
 func take(q *queue, size int) [][]byte {
 	frames := q.gather(nil, size)
@@ -192,4 +217,24 @@ func TestQueueModel(t *testing.T) {
 			},
 		})
 	})
+}
+
+// What has left is not kept in memory by the next batch's place.
+func TestBatchForgetsItsFrames(t *testing.T) {
+	t.Parallel()
+	b := batches.New().(*batch)
+	for _, n := range []int{3, 1} {
+		b.frames = b.frames[:0]
+		for range n {
+			b.frames = append(b.frames, text("x"))
+		}
+		if got := len(b.join()); got != n*len(text("x")) {
+			t.Fatalf("%d bytes", got)
+		}
+		for i, f := range b.frames[:cap(b.frames)] {
+			if f != nil {
+				t.Errorf("frame %d of %d is still there", i, n)
+			}
+		}
+	}
 }

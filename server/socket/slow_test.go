@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // One client stops reading. It is closed for it; the others get every frame, and whoever sends never waits.
@@ -190,4 +191,41 @@ func TestPingFlood(t *testing.T) {
 			}
 		}
 	})
+}
+
+// On a plain socket too, a client that takes nothing is given up, and one that takes a little now and then is not.
+func TestStalledBacklogEndsTheSocket(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{SendBuffer: 64 << 10, WriteTimeout: 100 * time.Millisecond, MaxQueueAge: -1, MaxQueueBytes: 64 << 20})
+	_, s := stalled(t, r)
+	fill(t, s, strings.Repeat("x", 3000), nil)
+	s.expectClosed(t, WriteTimeout)
+}
+
+func TestSlowSocketTakesALargeFrame(t *testing.T) {
+	t.Parallel()
+	const timeout = 2 * time.Second
+	r := newRig(t, Options{SendBuffer: 64 << 10, WriteTimeout: timeout, MaxQueueAge: -1})
+	c, s := stalled(t, r)
+	payload := strings.Repeat("x", 2_000_000)
+	s.conn.Send(text(payload))
+	begin := time.Now()
+	c.r.Reset(pausing{c.conn, 2 * timeout / (2_000_000 / 4096)}) // 4 KB is what a buffered reader takes at once
+	c.expect(t, opText, payload)
+	if d := time.Since(begin); d < timeout {
+		t.Fatalf("taken in %v: nothing was tested", d)
+	}
+	if reason := s.conn.Reason(); reason != "" {
+		t.Error(reason)
+	}
+}
+
+type pausing struct {
+	net.Conn
+	pause time.Duration
+}
+
+func (p pausing) Read(b []byte) (int, error) {
+	time.Sleep(p.pause)
+	return p.Conn.Read(b[:min(len(b), 4096)])
 }

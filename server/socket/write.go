@@ -36,14 +36,14 @@ var batches = sync.Pool{New: func() any {
 }}
 
 func (b *batch) release() {
-	clear(b.frames)
-	b.frames, b.piece, b.err = b.frames[:0], nil, nil
+	b.piece, b.err = nil, nil
 	batches.Put(b)
 }
 
-// join returns the frames as one piece: a single frame as it is, several copied together. For the sizes that meet here
-// that takes as long as writev or less, and needs no memory per write: see BenchmarkGather.
+// join returns the frames as one piece, and forgets them: a single frame as it is, several copied together. For the sizes
+// that meet here that takes as long as writev or less, and needs no memory per write: see BenchmarkGather.
 func (b *batch) join() []byte {
+	defer clear(b.frames)
 	if len(b.frames) == 1 {
 		return b.frames[0]
 	}
@@ -138,7 +138,6 @@ func (c *Conn) writeLocked() {
 			return
 		}
 	}
-	c.endOutputLocked()
 }
 
 // offerLocked puts together the next piece and makes one attempt to write it; false if nothing waits.
@@ -163,11 +162,13 @@ func (c *Conn) count(written int) {
 // endOutputLocked tells the peer, where that was asked for, that nothing follows, while the other direction stays open
 // for what it is still sending.
 func (c *Conn) endOutputLocked() {
-	if !c.fin || c.cut {
-		return
-	}
-	if half, ok := c.tap.Conn.(interface{ CloseWrite() error }); ok {
+	half, ok := c.tap.Conn.(interface{ CloseWrite() error })
+	switch {
+	case !ok || !c.fin || c.cut:
+	case c.raw != nil:
 		half.CloseWrite()
+	default:
+		go half.CloseWrite() // TLS says goodbye, for which it may wait
 	}
 }
 
