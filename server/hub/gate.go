@@ -181,15 +181,23 @@ func (g *gate) allow(v Verdict) released {
 	return out
 }
 
-// admit takes the first answer. It must have seen every mark; what it has seen of messages was sent before we were here.
+// admit takes the first answer. It must have seen every mark; what it has seen of messages was sent before we were here,
+// or before we had the right to be.
 func (g *gate) admit(v Verdict) released {
 	if g.unseen(v) {
 		return released{} // still joining: ask again
 	}
 	g.rights, g.since = v.Rights, v.Snapshot
+	given := -1 // the last change that may have given the right
+	for i, w := range g.waiting {
+		if w.strict {
+			given = i
+		}
+	}
 	var out released
-	for _, w := range g.waiting {
-		if w.frame != nil && g.passes(w.xid) {
+	for i, w := range g.waiting {
+		// What the database sent before then, the snapshot has seen. What clients sent has only its place.
+		if w.frame != nil && g.passes(w.xid) && (w.xid != 0 || i > given) {
 			out.frames = append(out.frames, w.frame)
 		}
 	}

@@ -233,3 +233,19 @@ func TestAskingAgainIsPaced(t *testing.T) {
 		t.Errorf("%d asks wait for their time, want 1", put)
 	}
 }
+
+// What clients sent before the right was given is not for who was only waiting to be let in; what they sent afterwards is.
+func TestJoinIsNotGivenWhatCameBeforeTheGrant(t *testing.T) {
+	t.Parallel()
+	w, r := bareWorker(0), &recorder{}
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
+	join{s}.apply(w)
+	msg(w, 0) // sent while u has no right
+	(&marking{mark: Mark{XID: 100, Subject: "u", Topic: "a"}, heard: time.Now()}).apply(w)
+	msg(w, 0)
+	(&marking{mark: Mark{XID: 101, Lenient: true}, heard: time.Now()}).apply(w) // a change as common as messages
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "102:102:")}}.apply(w)
+	if r.admitted != 1 || r.delivered != 1 {
+		t.Errorf("admitted %d, delivered %d, want the frame behind the grant alone", r.admitted, r.delivered)
+	}
+}
