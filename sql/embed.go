@@ -82,9 +82,6 @@ var Roles string
 //go:embed settings.sql
 var Settings string
 
-//go:embed survived.sql
-var Survived string
-
 //go:embed auth.sql
 var Auth string
 

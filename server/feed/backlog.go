@@ -54,14 +54,7 @@ func (f *Feed) catchUp(ctx context.Context, h hint) bool {
 		f.seen.begin(h.position, time.Now())
 		return true
 	}
-	var survived bool
-	if !f.insist(ctx, h.losses, func() (err error) {
-		survived, err = f.survived(ctx, h.position.history)
-		return err
-	}) {
-		return false
-	}
-	from, same, err := f.seen.resume(h.position, survived)
+	from, same, err := f.seen.resume(h.position)
 	if !same {
 		f.options.Sink.Rewound(from)
 	}
@@ -196,12 +189,6 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 	}
 }
 
-// survived asks whether Postgres has run on since it was last heard.
-func (f *Feed) survived(ctx context.Context, h history) (survived bool, err error) {
-	return survived, f.ask(ctx, h, func(batch *pgx.Batch) { batch.Queue(sql.Survived, f.lastHeard) },
-		func(results pgx.BatchResults) error { return results.QueryRow().Scan(&survived) })
-}
-
 // missedMarks adds a page of the marks that were missed, and returns the last one looked at.
 func (f *Feed) missedMarks(ctx context.Context, b *backlog, after entry, marks *missedMarks) (last entry, more bool, err error) {
 	var m Mark
@@ -285,7 +272,7 @@ func (f *Feed) ask(ctx context.Context, h history, fill func(*pgx.Batch), read f
 // scanPosition reads the answer to sql.Horizon.
 func scanPosition(row pgx.Row) (at position, err error) {
 	var seen string
-	if err = row.Scan(&seen, &at.history.database, &at.history.timeline); err != nil {
+	if err = row.Scan(&seen, &at.history.database, &at.history.timeline, &at.history.started, &at.processes); err != nil {
 		return at, fmt.Errorf("ask for the horizon: %w", err)
 	}
 	at.snapshot, err = snapshot.Parse(seen)

@@ -85,10 +85,9 @@ type Feed struct {
 	options Options
 
 	// The work loop's own:
-	seen      seen
-	backlog   *backlog  // nil: there is none
-	behind    bool      // the connection was lost before all was told that had been missed: nothing may overtake that
-	lastHeard time.Time // when the last heartbeat that was heard had been sent, by the clock of the database
+	seen    seen
+	backlog *backlog // nil: there is none
+	behind  bool     // the connection was lost before all was told that had been missed: nothing may overtake that
 
 	turning sync.Mutex // held while the sink is told Deaf or Hearing, so that the last word is the true one
 
@@ -311,7 +310,6 @@ func (f *Feed) prove(h hint) {
 		clear(f.waiting)
 	}
 	f.mu.Unlock()
-	f.lastHeard = h.said
 	if f.backlog == nil {
 		f.seen.advance(h.snapshot, time.Now())
 	}

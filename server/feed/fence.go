@@ -108,7 +108,7 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	epoch := f.epoch
 	f.mu.Unlock()
 	w, sent := f.NewFence(), time.Now()
-	snap, said, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
+	snap, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
 	if err != nil {
 		w.Drop()
 		f.options.Logger.Debug("heartbeat not sent", "err", err)
@@ -116,20 +116,19 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	}
 	w.Then(func(reached bool) {
 		if reached {
-			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch, sent: sent, said: said})
+			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch, sent: sent})
 		}
 	})
 }
 
-// say notifies, and returns what the database had committed by then, and its time.
-func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (snap snapshot.Snapshot, said time.Time, err error) {
+// say notifies, and returns what the database had committed by then.
+func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (snapshot.Snapshot, error) {
 	seen, err := postgres.Ask(ctx, f.options.Pool, l, func(row pgx.CollectableRow) (seen string, err error) {
-		err = row.Scan(nil, &seen, &said)
+		err = row.Scan(nil, &seen)
 		return seen, err
 	}, sql.Heartbeat, payload)
 	if err != nil {
-		return snap, said, err
+		return snapshot.Snapshot{}, err
 	}
-	snap, err = snapshot.Parse(seen[0])
-	return snap, said, err
+	return snapshot.Parse(seen[0])
 }

@@ -31,7 +31,6 @@ type hint struct {
 	snapshot snapshot.Snapshot // of a proof
 	epoch    uint64            // of a proof
 	sent     time.Time         // of a proof
-	said     time.Time         // of a proof, by the clock of the database
 	position position          // of a connection
 	losses   uint64            // of a connection: before it
 }

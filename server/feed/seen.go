@@ -10,14 +10,16 @@ import (
 
 // position is where a connection found the database.
 type position struct {
-	snapshot snapshot.Snapshot
-	history  history
+	snapshot  snapshot.Snapshot
+	history   history
+	processes []int32 // the server's own
 }
 
-// history tells in which course of events transaction ids mean something.
+// history tells in which course of events transaction ids mean something, apart from crashes.
 type history struct {
 	database string // which one of which cluster
 	timeline string // begun at the last promotion or restore
+	started  string // the server
 }
 
 // moment is one up to which everything has been told.
@@ -33,7 +35,7 @@ type moment struct {
 // received when it was promoted, are given out again. So what was told is known by its token, and after such a break
 // everything since a moment that is old enough is looked at once more.
 type seen struct {
-	history   history
+	at        position               // of the last connection
 	moments   []moment               // oldest first; the last is the floor
 	delivered map[token]snapshot.XID // since the first moment
 }
@@ -69,7 +71,7 @@ func (s *seen) add(w wanted) { s.delivered[w.token] = w.xid }
 // begin is where the first connection starts to hear.
 func (s *seen) begin(at position, now time.Time) {
 	*s = newSeen()
-	s.history = at.history
+	s.at = at
 	s.moments = []moment{{at.snapshot, now}}
 }
 
@@ -78,15 +80,16 @@ var (
 	errRewound       = errors.New("rewound")        // the same one, but further back than what is remembered
 )
 
-// resume chooses the moment from which on a new connection has to catch up; survived: Postgres has not crashed since the
-// last one was heard. After an error there is none, and what was missed cannot be known.
-func (s *seen) resume(at position, survived bool) (from snapshot.Snapshot, same bool, err error) {
-	if at.history.database != s.history.database {
+// resume chooses the moment from which on a new connection has to catch up. same: Postgres has run on since the last
+// connection was made. After an error there is no such moment: what was missed cannot be known.
+func (s *seen) resume(at position) (from snapshot.Snapshot, same bool, err error) {
+	before := s.at
+	s.at = at
+	if at.history.database != before.history.database {
 		return from, false, errOtherDatabase
 	}
-	same = survived && at.history == s.history
-	s.history = at.history
-	if !same {
+	survivor := func(pid int32) bool { return slices.Contains(before.processes, pid) }
+	if same = at.history == before.history && slices.ContainsFunc(at.processes, survivor); !same {
 		s.moments = s.moments[:1]
 	}
 	if at.snapshot.OlderThan(s.floor()) {

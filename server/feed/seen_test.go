@@ -9,45 +9,47 @@ import (
 	"rowcast/server/snapshot"
 )
 
-func at(t *testing.T, database, timeline, snap string) position {
+func at(t *testing.T, snap string, h history, processes ...int32) position {
 	t.Helper()
 	s, err := snapshot.Parse(snap)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return position{s, history{database, timeline}}
+	return position{s, h, processes}
 }
 
 // Which moment a new connection begins at. There are moments at 0, 30, 60, 90 and 120 seconds.
 func TestWhereToGoOn(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name               string
-		database, timeline string
-		snapshot           string
-		survived           bool
-		from               string
-		same               bool
-		err                error
+		name      string
+		snapshot  string
+		history   history
+		processes []int32
+		from      string
+		same      bool
+		err       error
 	}{
-		{"nothing happened", "a", "1", "900:900:", true, "500:500:", true, nil},
-		{"Postgres may have crashed", "a", "1", "900:900:", false, "300:300:", false, nil},
-		{"a standby was promoted", "a", "2", "900:900:", true, "300:300:", false, nil},
-		{"… that was behind", "a", "2", "450:450:", false, "300:300:", false, nil},
-		{"… by more than is remembered", "a", "2", "250:250:", false, "0:0:", false, errRewound},
-		{"an older copy of the files", "a", "1", "250:250:", false, "0:0:", false, errRewound},
-		{"another database", "b", "1", "900:900:", true, "0:0:", false, errOtherDatabase},
+		{"nothing happened", "900:900:", history{"a", "1", "noon"}, []int32{7, 8}, "500:500:", true, nil},
+		{"a process came and one went", "900:900:", history{"a", "1", "noon"}, []int32{6, 8, 9}, "500:500:", true, nil},
+		{"Postgres crashed", "900:900:", history{"a", "1", "noon"}, []int32{17, 18}, "300:300:", false, nil},
+		{"it was started anew", "900:900:", history{"a", "1", "midnight"}, []int32{7, 8}, "300:300:", false, nil},
+		{"a standby was promoted", "900:900:", history{"a", "2", "noon"}, []int32{7, 8}, "300:300:", false, nil},
+		{"… that was behind", "450:450:", history{"a", "2", "noon"}, []int32{7, 8}, "300:300:", false, nil},
+		{"… by more than is remembered", "250:250:", history{"a", "2", "noon"}, []int32{7, 8}, "0:0:", false, errRewound},
+		{"an older copy of the files", "250:250:", history{"a", "1", "midnight"}, nil, "0:0:", false, errRewound},
+		{"another database", "900:900:", history{"b", "1", "noon"}, []int32{7, 8}, "0:0:", false, errOtherDatabase},
 	}
 	for _, tt := range tests {
 		start := time.Now()
 		s := newSeen()
-		s.begin(at(t, "a", "1", "100:100:"), start)
+		s.begin(at(t, "100:100:", history{"a", "1", "noon"}, 7, 8), start)
 		for i := 1; i <= 4; i++ {
-			p := at(t, "a", "1", fmt.Sprintf("%[1]d:%[1]d:", 100*(i+1)))
+			p := at(t, fmt.Sprintf("%[1]d:%[1]d:", 100*(i+1)), history{})
 			s.advance(p.snapshot, start.Add(time.Duration(i)*30*time.Second))
 		}
 		s.advance(s.floor(), start.Add(121*time.Second)) // of the moments a minute old the last is enough
-		from, same, err := s.resume(at(t, tt.database, tt.timeline, tt.snapshot), tt.survived)
+		from, same, err := s.resume(at(t, tt.snapshot, tt.history, tt.processes...))
 		if from.String() != tt.from || same != tt.same || !errors.Is(err, tt.err) {
 			t.Errorf("%s: from %s, same %t, %v; want %s, %t, %v", tt.name, from, same, err, tt.from, tt.same, tt.err)
 		}
@@ -58,10 +60,10 @@ func TestWhereToGoOn(t *testing.T) {
 func TestBreakIsPast(t *testing.T) {
 	t.Parallel()
 	s := newSeen()
-	s.begin(at(t, "a", "1", "100:100:"), time.Now())
-	s.advance(at(t, "a", "1", "200:200:").snapshot, time.Now())
+	s.begin(at(t, "100:100:", history{"a", "1", "noon"}, 7), time.Now())
+	s.advance(at(t, "200:200:", history{}).snapshot, time.Now())
 	for i, want := range []bool{false, true} {
-		from, same, err := s.resume(at(t, "a", "2", "300:300:"), true)
+		from, same, err := s.resume(at(t, "300:300:", history{"a", "2", "noon"}, 7))
 		if err != nil || same != want || from.String() != "100:100:" {
 			t.Errorf("connection %d: from %s, same %t, %v", i, from, same, err)
 		}
@@ -71,14 +73,14 @@ func TestBreakIsPast(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	s, start := newSeen(), time.Now()
-	s.begin(at(t, "a", "1", "100:100:"), start)
+	s.begin(at(t, "100:100:", history{}), start)
 	n := 0
 	for second := range 600 {
 		for range 2000 {
 			n++
 			s.add(wanted{entry{snapshot.XID(100 + second), int64(n)}, token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}})
 		}
-		s.advance(at(t, "a", "1", fmt.Sprintf("%[1]d:%[1]d:", 101+second)).snapshot, start.Add(time.Duration(second)*time.Second))
+		s.advance(at(t, fmt.Sprintf("%[1]d:%[1]d:", 101+second), history{}).snapshot, start.Add(time.Duration(second)*time.Second))
 		if len(s.delivered) > maxDelivered || len(s.moments) > 130 {
 			t.Fatalf("after %d s: %d messages, %d moments", second, len(s.delivered), len(s.moments))
 		}
@@ -91,7 +93,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 			n++
 			s.add(wanted{entry{snapshot.XID(700 + second), int64(n)}, token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}})
 		}
-		s.advance(at(t, "a", "1", fmt.Sprintf("%[1]d:%[1]d:", 701+second)).snapshot, start.Add(time.Duration(600+second)*time.Second))
+		s.advance(at(t, fmt.Sprintf("%[1]d:%[1]d:", 701+second), history{}).snapshot, start.Add(time.Duration(600+second)*time.Second))
 		if len(s.delivered) > maxDelivered {
 			t.Fatalf("after %d busy seconds: %d messages", second, len(s.delivered))
 		}
