@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -18,26 +19,30 @@ import (
 
 	"rowcast/server/feed"
 	"rowcast/server/pgtest"
+	"rowcast/server/protocol"
 )
 
 // The race: writers revoke, grant and send in transactions of all shapes, while users join, send and refresh their
-// tokens. Afterwards the database tells in which order the transactions committed, and what users received is held
+// tokens, and, in one of two, the server's connections to the database are lost. A round is one interleaving: so many
+// transactions and things that clients do at a time. Afterwards the database tells in which order the transactions committed, and what users received is held
 // against it: no message committed while its receiver had no right.
 
 const (
 	raceUsers   = 4
 	raceRooms   = 2
-	raceWriters = 8 // transactions at a time
-	raceActors  = 4 // clients that join, send and refresh meanwhile
-	raceRounds  = 200
+	raceWriters = 8        // transactions at a time
+	raceActors  = 4        // clients that join, send and refresh meanwhile
+	raceRounds  = 1000     // of each of two races; RACE_ROUNDS is another number
+	raceFaults  = 30       // one round in so many has the server lose connections
 	steadyUser  = "steady" // never revoked: must receive everything, once and in order
 )
 
 type race struct {
 	*running
-	rng  *rand.Rand
-	mu   sync.Mutex // guards next
-	next int        // number of the next message
+	faulty bool
+	rng    *rand.Rand
+	mu     sync.Mutex // guards next
+	next   int        // number of the next message
 }
 
 // racer is a user with a socket.
@@ -53,22 +58,32 @@ func TestRaceOfRevocations(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("RACE_ROUNDS")); err == nil {
 		rounds = n
 	}
-	r := newRace(t, func(s feed.Sink) feed.Sink { return s })
-	violations, messages := r.run(rounds)
-	t.Logf("%d rounds of %d writers: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld in doubt",
-		rounds, raceWriters, messages, counter(t, r.running, "realtime_deliveries_total"),
-		counter(t, r.running, "realtime_marked_subscriptions_total"), counter(t, r.running, "realtime_withheld_total"))
-	for _, v := range violations {
-		t.Error(v)
+	for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return s })
+			violations, messages := r.run(rounds)
+			count := func(name string) float64 { return counter(t, r.running, "realtime_"+name+"_total") }
+			t.Logf("%d rounds of %d transactions at a time: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up",
+				rounds, raceWriters, messages, count("deliveries"), count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"))
+			for _, v := range violations {
+				t.Error(v)
+			}
+		})
 	}
 }
 
 // Without marks the same race must find violations, or it proves nothing.
 func TestRaceFindsMissingMarks(t *testing.T) {
 	t.Parallel()
-	r := newRace(t, func(s feed.Sink) feed.Sink { return unmarked{s} })
-	if violations, _ := r.run(30); len(violations) == 0 {
-		t.Error("marking is switched off, and no violation was found")
+	for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return unmarked{s} })
+			if violations, _ := r.run(60); len(violations) == 0 {
+				t.Error("marking is switched off, and no violation was found")
+			}
+		})
 	}
 }
 
@@ -77,9 +92,10 @@ type unmarked struct{ feed.Sink }
 
 func (unmarked) Mark(feed.Mark) {}
 
-func newRace(t *testing.T, via func(feed.Sink) feed.Sink) *race {
+func newRace(t *testing.T, faulty bool, via func(feed.Sink) feed.Sink) *race {
 	db := pgtest.New(t)
-	r := &race{running: startVia(t, db, nil, via), rng: rand.New(rand.NewPCG(1, rand.Uint64()))}
+	quiet := func(c *Config) { c.LogLevel = slog.LevelError } // connections are lost by the hundred
+	r := &race{running: startVia(t, db, quiet, via), faulty: faulty, rng: rand.New(rand.NewPCG(1, rand.Uint64()))}
 	r.exec(`create table members (user_id text, room_id int, primary key (user_id, room_id));
 		grant select on members to authenticated;
 		create table history (xid xid8 not null default pg_current_xact_id(), seq bigint generated always as identity, kind text, user_id text, room_id int, message int);
@@ -105,7 +121,12 @@ func (r *race) run(rounds int) (violations []string, messages int) {
 			r.t.Fatalf("steady user not admitted: %s", response)
 		}
 	}
-	for range rounds {
+	for round := range rounds {
+		if round%100 == 0 { // or the server takes who is silent for gone
+			for _, u := range append(users, steady) {
+				u.c.push("", protocol.HeartbeatTopic, protocol.EventHeartbeat, map[string]any{})
+			}
+		}
 		var group sync.WaitGroup
 		for range raceWriters {
 			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 1))
@@ -115,6 +136,9 @@ func (r *race) run(rounds int) (violations []string, messages int) {
 			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 2))
 			group.Go(func() { r.act(rng, users[rng.IntN(raceUsers)]) })
 		}
+		if r.faulty && r.rng.IntN(raceFaults) == 0 {
+			group.Go(r.fault)
+		}
 		group.Wait()
 	}
 	// The end of the feed: what the steady user has heard, everyone has.
@@ -123,6 +147,12 @@ func (r *race) run(rounds int) (violations []string, messages int) {
 		steady.c.wait("the end", broadcastOf(fmt.Sprintf("room:%d", room), "end"))
 	}
 	return r.judge(append(users, steady))
+}
+
+// fault takes connections of the server away: the listener's, those of the pool, or all.
+func (r *race) fault() {
+	names := [][]string{{"rowcast listener"}, {"rowcast"}, {"rowcast listener", "rowcast"}}[rand.IntN(3)]
+	r.exec(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = any($1)`, names)
 }
 
 func (r *race) newRacer(name string) *racer {
@@ -270,11 +300,16 @@ func (r *race) judge(users []*racer) (violations []string, messages int) {
 		r.t.Fatal(err)
 	}
 	had := rights(history, users)
-	var sent [raceRooms][]int
+	var sent [raceRooms][]event
 	for _, e := range history {
 		if e.kind == "send" {
 			messages++
-			sent[e.room] = append(sent[e.room], e.message)
+			sent[e.room] = append(sent[e.room], e)
+		}
+	}
+	for _, f := range users[len(users)-1].c.all() { // the steady one
+		if f.Event == protocol.EventClose || f.Event == protocol.EventError || strings.Contains(string(f.Payload), string(protocol.MessagesWithheld)) {
+			violations = append(violations, fmt.Sprintf("the steady user was told %s %s", f.Event, f.Payload))
 		}
 	}
 	for _, u := range users {
@@ -284,12 +319,37 @@ func (r *race) judge(users []*racer) (violations []string, messages int) {
 					violations = append(violations, fmt.Sprintf("%s received message %d of room %d without the right", u.name, n, room))
 				}
 			}
-			if u.name == steadyUser && !slices.Equal(numbers, sent[room]) {
-				violations = append(violations, fmt.Sprintf("room %d: sent %v, but the steady user received %v", room, sent[room], numbers))
+			if u.name == steadyUser {
+				violations = append(violations, r.complete(room, sent[room], numbers)...)
 			}
 		}
 	}
 	return violations, messages
+}
+
+// complete checks that a member who never lost a right was given everything: in the order of commits, or, where connections
+// were lost, once, and in the order of statements within a transaction.
+func (r *race) complete(room int, sent []event, received []int) (violations []string) {
+	place := map[int]int{}
+	for i, n := range received {
+		if _, twice := place[n]; twice {
+			violations = append(violations, fmt.Sprintf("room %d: the steady user received message %d twice", room, n))
+		}
+		place[n] = i
+	}
+	for i, e := range sent {
+		at, ok := place[e.message]
+		switch {
+		case !ok:
+			violations = append(violations, fmt.Sprintf("room %d: the steady user did not receive message %d", room, e.message))
+		case i > 0 && at < place[sent[i-1].message] && (!r.faulty || sent[i-1].xid == e.xid):
+			violations = append(violations, fmt.Sprintf("room %d: the steady user received message %d before %d", room, e.message, sent[i-1].message))
+		}
+	}
+	if len(received) > len(sent) {
+		violations = append(violations, fmt.Sprintf("room %d: %d messages sent, %d received", room, len(sent), len(received)))
+	}
+	return violations
 }
 
 // received gives the numbers of the database's messages, by room, in the order of their arrival.

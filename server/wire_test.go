@@ -55,7 +55,7 @@ func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func
 	if change != nil {
 		change(&c)
 	}
-	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: max(slog.LevelWarn, c.LogLevel)}))
 	in, err := newInstanceVia(context.Background(), c, logger, via)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,8 @@ package hub
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"rowcast/server/metrics"
@@ -16,7 +18,7 @@ import (
 
 const modelSubject, modelTopic = "u1", "room"
 
-// modelRuns takes a few seconds with the race detector on.
+// modelRuns takes a few seconds with the race detector on; MODEL_RUNS is another number.
 const modelRuns = uint64(50000)
 
 // modelMetrics is shared by all runs: making metrics is most of what a run costs.
@@ -269,7 +271,12 @@ var plays = []play{
 
 func TestNothingIsDeliveredWithoutTheRight(t *testing.T) {
 	t.Parallel()
-	for seed := range modelRuns {
+	runs := modelRuns
+	if n, err := strconv.ParseUint(os.Getenv("MODEL_RUNS"), 10, 64); err == nil {
+		runs = n
+	}
+	t.Logf("%d runs of the model", runs)
+	for seed := range runs {
 		if found := plays[seed%uint64(len(plays))].run(seed); len(found) > 0 {
 			t.Fatalf("seed %d: %v", seed, found)
 		}
