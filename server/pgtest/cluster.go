@@ -46,6 +46,7 @@ type Options struct {
 	Image    string            // Docker image; default PGTEST_IMAGE
 	Settings map[string]string // added to the usual settings, or replacing them
 	Listen   bool              // also listen on a free port of 127.0.0.1, with a password; URL then gives that address
+	Follow   *Cluster          // become a standby of this one, which must be halted meanwhile
 	Progress io.Writer         // told about what takes long, as a download; default: nobody
 }
 
@@ -55,6 +56,7 @@ type Cluster struct {
 	Major  int    // 14 to 18
 
 	server
+	bin       string // of its programs; "" in Docker
 	dir       string // holds the socket, the data and the log; "" in Docker
 	container string // its name in Docker
 	psql      string // how to call psql
@@ -124,7 +126,7 @@ func startLocal(ctx context.Context, o Options, found source) (*Cluster, error) 
 	}
 	defer lock.Close() // the owner and the server hold it from here on
 
-	c := &Cluster{Source: found.String(), Major: found.major, dir: dir}
+	c := &Cluster{Source: found.String(), Major: found.major, bin: found.bin, dir: dir}
 	c.admin = url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + superuser,
 		RawQuery: url.Values{"host": {dir}}.Encode()}
 	args, hostAuth := append(settings(o.Settings), "-c", "listen_addresses="), "reject"
@@ -137,7 +139,12 @@ func startLocal(ctx context.Context, o Options, found source) (*Cluster, error) 
 		args, hostAuth = append(settings(o.Settings), "-c", "listen_addresses=127.0.0.1", "-c", "port="+port), "scram-sha-256"
 		c.admin.RawQuery = url.Values{"host": {dir}, "port": {port}}.Encode()
 	}
-	if err := c.launch(found, user, lock, append([]string{found.bin, dir, hostAuth}, args...)); err != nil {
+	copied := ""
+	if o.Follow != nil {
+		copied = filepath.Join(o.Follow.dir, "data")
+		args = append(args, "-c", "primary_conninfo=host="+o.Follow.dir+" user="+superuser, "-c", "wal_retrieve_retry_interval=100ms")
+	}
+	if err := c.launch(found, user, lock, append([]string{found.bin, dir, hostAuth, copied}, args...)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := c.await(ctx); err != nil {
