@@ -70,6 +70,7 @@ func TestLeaseProcess(t *testing.T) {
 	}
 	c := defaultConfig()
 	c.DatabaseURL, c.ListenDatabaseURL, c.JWTSecret, c.Addr, c.AdminAddr = url, url, testSecret, "127.0.0.1:0", "127.0.0.1:0"
+	c.DeafAfter = minDeafAfter
 	ctx, stop := context.WithCancel(context.Background())
 	in, err := newInstance(ctx, c, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {

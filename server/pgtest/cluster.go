@@ -47,6 +47,7 @@ type Options struct {
 	Settings map[string]string // added to the usual settings, or replacing them
 	Listen   bool              // also listen on a free port of 127.0.0.1, with a password; URL then gives that address
 	Follow   *Cluster          // become a standby of this one, which must be halted meanwhile
+	Disk     int64             // bytes of a disk of its own for the data, which can be filled; see CanHaveDisk
 	Progress io.Writer         // told about what takes long, as a download; default: nobody
 }
 
@@ -144,7 +145,7 @@ func startLocal(ctx context.Context, o Options, found source) (*Cluster, error) 
 		copied = filepath.Join(o.Follow.dir, "data")
 		args = append(args, "-c", "primary_conninfo=host="+o.Follow.dir+" user="+superuser, "-c", "wal_retrieve_retry_interval=100ms")
 	}
-	if err := c.launch(found, user, lock, append([]string{found.bin, dir, hostAuth, copied}, args...)); err != nil {
+	if err := c.launch(found, user, o.Disk, lock, append([]string{found.bin, dir, hostAuth, copied}, args...)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := c.await(ctx); err != nil {
@@ -161,7 +162,7 @@ func startLocal(ctx context.Context, o Options, found source) (*Cluster, error) 
 
 // launch starts the shell that owns the server. It gets a process group of its own, because a Ctrl-C meant for us would
 // otherwise reach Postgres as a fast shutdown, and an environment without our PG* variables.
-func (c *Cluster) launch(found source, user *syscall.Credential, lock *os.File, args []string) error {
+func (c *Cluster) launch(found source, user *syscall.Credential, disk int64, lock *os.File, args []string) error {
 	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open cluster log: %w", err)
@@ -178,7 +179,11 @@ func (c *Cluster) launch(found source, user *syscall.Credential, lock *os.File, 
 	}
 	defer ownerOut.Close()
 
-	c.owner = exec.Command("/bin/sh", append([]string{"-c", ownerScript, "pgtest"}, args...)...)
+	command := append([]string{"/bin/sh", "-c", ownerScript, "pgtest"}, args...)
+	if disk > 0 {
+		command, user = append(onDisk(c.dir, disk, user), command...), nil // root has to mount it
+	}
+	c.owner = exec.Command(command[0], command[1:]...)
 	c.owner.Dir = c.dir
 	c.owner.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}, found.env...)
 	c.owner.Stdin, c.owner.Stdout, c.owner.Stderr = ownerIn, ownerOut, log
@@ -258,6 +263,9 @@ func (c *Cluster) end() error {
 		<-ended
 		err = errors.Join(err, fmt.Errorf("stop %s: killed after %s", c.Source, stopTimeout))
 		err = errors.Join(err, c.clear())
+	}
+	if c.dir != "" { // the owner cannot remove the place of a disk
+		err = errors.Join(err, os.RemoveAll(c.dir))
 	}
 	return errors.Join(err, c.status.Close(), c.log.Close())
 }
