@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	"rowcast/server/pgtest"
 )
 
@@ -46,7 +48,7 @@ func TestFaultListenerFrozen(t *testing.T) {
 func TestFaultListenerCutOff(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t, pgtest.Options{})
-	network, db := pgtest.NewProxy(t, cluster), cluster.NewDB(t)
+	network, db := pgtest.NewProxy(t, cluster), cluster.DB(t)
 	f := startFaulted(t, cluster, db, func(c *Config) { c.ListenDatabaseURL = network.Through(db.URL) })
 	network.Freeze()
 	f.revoke()
@@ -63,7 +65,7 @@ func TestFaultListenerCutOff(t *testing.T) {
 func TestFaultNetworkBlackHole(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t, pgtest.Options{})
-	network, db := pgtest.NewProxy(t, cluster), cluster.NewDB(t)
+	network, db := pgtest.NewProxy(t, cluster), cluster.DB(t)
 	f := startFaulted(t, cluster, db, func(c *Config) {
 		c.DatabaseURL = network.Through(db.URL)
 		c.ListenDatabaseURL = c.DatabaseURL
@@ -77,4 +79,9 @@ func TestFaultNetworkBlackHole(t *testing.T) {
 	f.joinsArePutOff()
 	network.Thaw()
 	f.heals()
+	network.Freeze() // and while it is so, the server can be stopped
+	f.stop()
+	if code := f.stays.closed(); code != websocket.StatusServiceRestart {
+		t.Errorf("closed with %d", code)
+	}
 }

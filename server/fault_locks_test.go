@@ -115,6 +115,47 @@ func TestFaultReadOnly(t *testing.T) {
 	f.heals()
 }
 
+// A commit that notifies hangs, as when its synchronous standby is gone, and all notifications wait behind it.
+func TestFaultCommitsHang(t *testing.T) {
+	t.Parallel()
+	f := startFaultedAlone(t, pgtest.Options{})
+	mend := f.commitsHang()
+	f.awaitDeaf()
+	f.awaitFinding("feed", "cannot prove that it hears")
+	f.publicGoesOn()
+	f.joinsArePutOff()
+	mend()
+	f.revoke()
+	f.heals()
+}
+
+// commitsHang has one commit hang that notifies, until what it returns is called.
+func (f *faulted) commitsHang() (mend func()) {
+	f.t.Helper()
+	f.sql(`alter system set synchronous_standby_names = 'nobody'`)
+	f.sql(`select pg_reload_conf()`)
+	ctx, stop := context.WithCancel(f.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil { // the setting takes its time; then the first one hangs
+			_, _ = f.db.Admin.Exec(f.t.Context(), `select pg_notify('other', '')`)
+		}
+	}()
+	f.await("a commit to hang", func() bool {
+		var waits bool
+		err := f.db.Admin.QueryRow(f.t.Context(), `select exists (select from pg_stat_activity where wait_event = 'SyncRep')`).Scan(&waits)
+		return err == nil && waits
+	})
+	return func() {
+		f.t.Helper()
+		stop()
+		f.sql(`alter system reset synchronous_standby_names`)
+		f.sql(`select pg_reload_conf()`)
+		<-ended
+	}
+}
+
 // The data lie on a disk of a hundred megabytes, and somebody fills it.
 func TestFaultDiskFull(t *testing.T) {
 	t.Parallel()

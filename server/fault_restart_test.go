@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"rowcast/server/feed"
 	"rowcast/server/pgtest"
 )
 
@@ -45,7 +46,7 @@ func TestFaultPostgresRestarted(t *testing.T) {
 func TestFaultPostgresStoppedForLong(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t, pgtest.Options{})
-	f := startFaulted(t, cluster, cluster.NewDB(t), func(c *Config) { c.MaxDeaf = testDeafAfter })
+	f := startFaulted(t, cluster, cluster.DB(t), func(c *Config) { c.MaxDeaf = testDeafAfter })
 	if err := f.cluster.Halt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func TestFaultFailover(t *testing.T) {
 	t.Parallel()
 	reserveClusters(t, 2)
 	primary := pgtest.NewCluster(t, pgtest.Options{})
-	db := primary.NewDB(t)
+	db := primary.DB(t)
 	if err := primary.Halt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +102,33 @@ func TestFaultFailover(t *testing.T) {
 	f.awaitDeaf()
 	f.publicGoesOn()
 	f.joinsArePutOff()
-	f.db = standby.DB(t, db.Name)
+	f.db = standby.DB(t)
 	network.Lead(standby)
 	if err := standby.Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f.revoke()
 	f.heals()
+}
+
+// A server that is started before its database waits for it, and says so.
+func TestFaultDatabaseAbsentAtStart(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t, pgtest.Options{})
+	db := cluster.DB(t)
+	if err := cluster.Halt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	in := newTestInstance(t, db, func(c *Config) { c.DeafAfter = testDeafAfter }, func(s feed.Sink) feed.Sink { return s })
+	f := &faulted{t: t, cluster: cluster, running: launch(t, db, in)}
+	f.awaitFinding("database", "failed to connect")
+	if code, body := get(t, "http://"+f.public.Addr().String()+"/livez"); code != 200 {
+		t.Errorf("livez: %d %s", code, body)
+	}
+	if err := cluster.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitReady()
+	f.sql(allowMembers + `insert into members values ('u1', 'a')`)
+	f.joins("u1")
 }

@@ -88,7 +88,7 @@ func startFaulted(t *testing.T, cluster *pgtest.Cluster, db *pgtest.DB, change f
 func startFaultedAlone(t *testing.T, o pgtest.Options) *faulted {
 	t.Helper()
 	cluster := newCluster(t, o)
-	return startFaulted(t, cluster, cluster.NewDB(t), nil)
+	return startFaulted(t, cluster, cluster.DB(t), nil)
 }
 
 // sql runs statements as a superuser on a new connection, again and again until the database lets it, whatever is the

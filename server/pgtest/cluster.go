@@ -46,7 +46,8 @@ type Options struct {
 	Image    string            // Docker image; default PGTEST_IMAGE
 	Settings map[string]string // added to the usual settings, or replacing them
 	Listen   bool              // also listen on a free port of 127.0.0.1, with a password; URL then gives that address
-	Follow   *Cluster          // become a standby of this one, which must be halted meanwhile
+	Copy     *Cluster          // begin with what this one holds, which must be halted meanwhile
+	Follow   *Cluster          // the same, and become its standby
 	Disk     int64             // bytes of a disk of its own for the data, which can be filled; see CanHaveDisk
 	Progress io.Writer         // told about what takes long, as a download; default: nobody
 }
@@ -140,12 +141,15 @@ func startLocal(ctx context.Context, o Options, found source) (*Cluster, error) 
 		args, hostAuth = append(settings(o.Settings), "-c", "listen_addresses=127.0.0.1", "-c", "port="+port), "scram-sha-256"
 		c.admin.RawQuery = url.Values{"host": {dir}, "port": {port}}.Encode()
 	}
-	copied := ""
+	copied, mark := "", ""
+	if o.Copy != nil {
+		copied = filepath.Join(o.Copy.dir, "data")
+	}
 	if o.Follow != nil {
-		copied = filepath.Join(o.Follow.dir, "data")
+		copied, mark = filepath.Join(o.Follow.dir, "data"), "standby.signal"
 		args = append(args, "-c", "primary_conninfo=host="+o.Follow.dir+" user="+superuser, "-c", "wal_retrieve_retry_interval=100ms")
 	}
-	if err := c.launch(found, user, o.Disk, lock, append([]string{found.bin, dir, hostAuth, copied}, args...)); err != nil {
+	if err := c.launch(found, user, o.Disk, lock, append([]string{found.bin, dir, hostAuth, copied, mark}, args...)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := c.await(ctx); err != nil {

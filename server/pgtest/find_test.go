@@ -97,7 +97,7 @@ func TestApt(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := apt{cache: cache, status: status, progress: io.Discard}
-	found, err := a.get(t.Context())
+	found, err := a.server(t.Context())
 	if errors.Is(err, errOffline) {
 		t.Skip(err)
 	}
@@ -125,7 +125,7 @@ func TestApt(t *testing.T) {
 	offline := apt{cache: cache, status: filepath.Join(cache, "none"), progress: io.Discard}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if again, err := offline.get(ctx); err != nil || again.bin != found.bin {
+	if again, err := offline.server(ctx); err != nil || again.bin != found.bin {
 		t.Errorf("from the cache: %+v (%v)", again, err)
 	}
 	fetched, _ := filepath.Glob(filepath.Join(cache, "fetch-*"))

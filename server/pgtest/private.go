@@ -5,25 +5,36 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rowcast/server/postgres"
 )
 
-// NewCluster gives a test a cluster of its own, for what would harm others. It is skipped where there can be none: a
-// server that somebody else runs, or one in Docker, cannot be killed.
+// NewCluster gives a test a cluster of its own, for what would harm others, with a migrated database in it. It is skipped where
+// there can be none: a server that somebody else runs, or one in Docker, cannot be killed.
 func NewCluster(t TB, o Options) *Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 	defer cancel()
-	c, err := Start(ctx, o)
-	var none *NotFoundError
-	if errors.As(err, &none) && os.Getenv("TEST_DATABASE_URL") != "" {
-		t.Skip("this test needs a cluster of its own:", none.Error())
-		return nil
+	model, err := withDB()
+	var c *Cluster
+	if err == nil {
+		if o.Follow == nil {
+			o.Copy = model
+		}
+		c, err = Start(ctx, o)
 	}
-	if err != nil {
+	var none *NotFoundError
+	switch {
+	case errors.Is(err, errDocker):
+		t.Skip("NOT TESTED: " + err.Error())
+		return nil
+	case errors.As(err, &none) && os.Getenv("TEST_DATABASE_URL") != "":
+		t.Skip("NOT TESTED: a cluster of its own is needed:", none.Error())
+		return nil
+	case err != nil:
 		giveUp(t, err)
 		return nil
 	}
@@ -32,32 +43,36 @@ func NewCluster(t TB, o Options) *Cluster {
 			t.Logf("pgtest: %v", err)
 		}
 	})
-	if c.dir == "" {
-		t.Skip("this test needs a cluster whose processes it can signal, and there is only Docker")
-	}
 	return c
 }
 
-// NewDB makes a migrated database in the cluster, which goes away with it.
-func (c *Cluster) NewDB(t TB) *DB {
-	t.Helper()
+var errDocker = errors.New("there is only a Postgres in Docker, whose processes cannot be signalled")
+
+// withDB is a cluster that the others are copied from, which is faster than making each. It ends with this process.
+var withDB = sync.OnceValues(func() (*Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 	defer cancel()
-	const name = "app"
-	d := c.DB(t, name)
-	if err := errors.Join(c.CreateRoles(ctx), c.CreateDatabase(ctx, name)); err != nil {
-		t.Fatalf("pgtest: %v", err)
+	c, err := Start(ctx, Options{Progress: os.Stderr})
+	if err != nil {
+		return nil, err
 	}
-	if _, err := (postgres.Migrator{URL: d.URL}).Up(ctx); err != nil {
-		t.Fatalf("pgtest: %v", err)
+	if c.dir == "" {
+		return nil, errors.Join(errDocker, c.Stop())
 	}
-	return d
-}
+	err = errors.Join(c.CreateRoles(ctx), c.CreateDatabase(ctx, privateDB))
+	if err == nil {
+		_, err = postgres.Migrator{URL: c.URL(privateDB, ServerRole)}.Up(ctx)
+	}
+	return c, errors.Join(err, c.Halt(ctx))
+})
 
-// DB is a database that is in the cluster already, as a standby's.
-func (c *Cluster) DB(t TB, name string) *DB {
+// privateDB is the database that every cluster of NewCluster has.
+const privateDB = "app"
+
+// DB is the migrated database of a cluster of NewCluster. It goes away with it.
+func (c *Cluster) DB(t TB) *DB {
 	t.Helper()
-	d := &DB{Name: name, server: &c.server, URL: c.url(name, ServerRole), AdminURL: c.url(name, superuser)}
+	d := &DB{Name: privateDB, server: &c.server, URL: c.url(privateDB, ServerRole), AdminURL: c.url(privateDB, superuser)}
 	var err error
 	if d.Admin, err = pgxpool.New(context.Background(), d.AdminURL); err != nil {
 		t.Fatalf("pgtest: open admin pool: %v", err)

@@ -25,6 +25,8 @@ const (
 	// minConns and maxLifetime keep us alive when others have taken all connections of the database: what is given up then
 	// cannot be had again.
 	minConns, maxLifetime = 2, 24 * time.Hour
+	// closeTimeout leaves an orchestrator's 30 s to the clients.
+	closeTimeout = 5 * time.Second
 	// freeWait is between attempts to get one of our own connections while no new one can be made.
 	freeWait = 50 * time.Millisecond
 )
@@ -49,8 +51,19 @@ func Open(ctx context.Context, url string, maxConns int32) (*Pool, error) {
 	return &Pool{conns}, nil
 }
 
-// Close waits for what is under way, which is bounded, and closes all connections.
-func (p *Pool) Close() { p.conns.Close() }
+// Close waits for what is under way, which is bounded, and closes all connections. It does not wait for a database that
+// does not take its leave.
+func (p *Pool) Close() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		p.conns.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+}
 
 // Stats is for the metrics.
 func (p *Pool) Stats() metrics.PoolStats {
