@@ -67,6 +67,22 @@ func TestTestsNamedInTheDocumentation(t *testing.T) {
 	}
 }
 
+// Every fault that is tested is in the operators' table.
+func TestFaultsInTheDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachGoFile(t, func(_ string, source []byte) {
+		for _, match := range regexp.MustCompile(`(?m)^func (TestFault[A-Z]\w+)\(`).FindAllSubmatch(source, -1) {
+			if !strings.Contains(string(page), "`"+string(match[1])+"`") {
+				t.Errorf("docs/operating.md does not name %s", match[1])
+			}
+		}
+	})
+}
+
 func codesPage(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString("# What clients are told\n\nA code is the same for the client, in the log and in the metrics. Texts with `%` are filled in.\n\n" +

@@ -29,8 +29,9 @@ const (
 	leaseRenewEvery = 2 * time.Second
 	// leaseRetryEvery is how long nobody serves after a server has stopped for another to go on.
 	leaseRetryEvery = 500 * time.Millisecond
-	// releaseAttempts pass over connections of the pool that have died.
-	releaseAttempts = 3
+	// releaseAttempts pass over connections of the pool that have died. A database that does not answer gets one, and
+	// releaseTimeout: whoever ends us allows 30 s for everything.
+	releaseAttempts, releaseTimeout = 3, 3 * time.Second
 )
 
 // leaseLimits let several questions fail within leaseLife.
@@ -184,9 +185,11 @@ func (l *lease) release() {
 	if !mayHold {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
 	var err error
 	for range releaseAttempts {
-		if _, err = postgres.Ask(context.Background(), l.pool, leaseLimits, pgx.RowTo[string], sql.LeaseRelease, l.id); err == nil {
+		if _, err = postgres.Ask(ctx, l.pool, leaseLimits, pgx.RowTo[string], sql.LeaseRelease, l.id); err == nil {
 			return
 		}
 	}
