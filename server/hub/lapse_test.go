@@ -34,3 +34,18 @@ func TestNothingPassesOnALapsedProof(t *testing.T) {
 		t.Errorf("delivered %d, the join ended %q", r.delivered, late.why)
 	}
 }
+
+// Whoever joins is the first to notice, and is refused at once rather than kept waiting.
+func TestJoinOnALapsedProof(t *testing.T) {
+	t.Parallel()
+	w, r, _ := admitted(t, 0)
+	w.options.Hears = func() bool { return false }
+	late := &recorder{}
+	join{NewSubscription(Room{"a", true}, 0, "u", late)}.apply(w)
+	if late.why != EndDeaf || len(late.asks) > 0 {
+		t.Errorf("ended %q, asked %d times", late.why, len(late.asks))
+	}
+	if msg(w, 0); r.delivered != 0 {
+		t.Errorf("delivered %d", r.delivered)
+	}
+}

@@ -215,6 +215,34 @@ func TestFullShareMakesPublishersWait(t *testing.T) {
 	})
 }
 
+// A flood of marks, each with another aim, does not outrun the worker either; and nobody waits for a log that is closed.
+func TestFullShareMakesMarksWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(1, 10*markSize)
+		var marked atomic.Int64
+		go func() {
+			for i := range 40 {
+				l.mark(marking{mark: Mark{Subject: fmt.Sprint(i)}})
+				marked.Add(1)
+			}
+		}()
+		for _, want := range []int64{10, 20} {
+			synctest.Wait()
+			if got := marked.Load(); got != want {
+				t.Fatalf("%d marks appended, want %d", got, want)
+			}
+			l.take(0, nil)
+		}
+		synctest.Wait()
+		l.close()
+		synctest.Wait()
+		if got := marked.Load(); got != 40 {
+			t.Errorf("still waiting after %d marks", got)
+		}
+	})
+}
+
 // Private members wait through a short silence and are ended by a long one; public ones never notice.
 func TestLongSilenceEndsPrivateMembers(t *testing.T) {
 	t.Parallel()
@@ -233,7 +261,7 @@ func TestLongSilenceEndsPrivateMembers(t *testing.T) {
 		h.Deaf()
 		time.Sleep(29 * time.Second)
 		h.Hearing() // and the timer of this silence means nothing to the next
-		time.Sleep(20 * time.Second)
+		time.Sleep(500 * time.Millisecond)
 		h.Deaf()
 		time.Sleep(29 * time.Second)
 		synctest.Wait()

@@ -249,3 +249,45 @@ func TestJoinIsNotGivenWhatCameBeforeTheGrant(t *testing.T) {
 		t.Errorf("admitted %d, delivered %d, want the frame behind the grant alone", r.admitted, r.delivered)
 	}
 }
+
+// Several marks that became one hold a member unless its admission saw them all, however many there are.
+func TestMergedMarksAreSeenTogether(t *testing.T) {
+	t.Parallel()
+	seen, unseen := snapshot.XID(3), snapshot.XID(100)
+	for name, tt := range map[string]struct {
+		marks []snapshot.XID
+		asks  bool
+	}{
+		"all seen":                {[]snapshot.XID{seen, seen + 1, seen + 2}, false},
+		"one unseen, first":       {[]snapshot.XID{unseen, seen, seen + 1}, true},
+		"one unseen, in between":  {[]snapshot.XID{seen, unseen, seen + 1}, true},
+		"one unseen, last":        {[]snapshot.XID{seen, seen + 1, unseen}, true},
+		"one unseen, behind many": {append(forged(2*maxMerged, seen), unseen, seen), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLog(1, 1<<20)
+			for _, x := range tt.marks {
+				l.mark(marking{mark: Mark{XID: x, Subject: "u"}})
+			}
+			entries := l.take(0, nil)
+			if len(entries) != 1 {
+				t.Fatalf("%d entries", len(entries))
+			}
+			w, r, _ := admitted(t, 0) // by an answer that saw the transactions below 50
+			asked := len(r.asks)
+			entries[0].apply(w)
+			if got := len(r.asks) > asked; got != tt.asks {
+				t.Errorf("asked again: %v, want %v", got, tt.asks)
+			}
+		})
+	}
+}
+
+// forged are n transactions, from one on.
+func forged(n int, from snapshot.XID) (all []snapshot.XID) {
+	for i := range n {
+		all = append(all, from+snapshot.XID(i))
+	}
+	return all
+}

@@ -263,6 +263,9 @@ func stressOnce(t *testing.T, seed uint64) (private int) {
 	}
 	acting.Wait()
 	time.Sleep(time.Minute) // until all is answered
+	if !w.hub.Settled() {
+		t.Error("everyone was decided again, and the hub does not know")
+	}
 	w.finish()
 	synctest.Wait()
 	for _, v := range all {

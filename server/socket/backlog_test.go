@@ -270,3 +270,41 @@ func TestKillDropsTheBacklog(t *testing.T) {
 	close(done)
 	s.expectClosed(t, InternalError)
 }
+
+// One caller is asked to flush, and one write takes everything along: also what others have queued meanwhile.
+func TestOneWriteForARound(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{})
+	c := dial(t, r.listen(t))
+	s := <-r.sessions
+	for range 3 {
+		before := r.metric(t, "realtime_writes_total", "")
+		for i := range 10 {
+			if flush := s.conn.Queue(text("x"), nil); flush != (i == 0) {
+				t.Fatalf("frame %d of a round: flush %v", i, flush)
+			}
+		}
+		s.conn.Flush()
+		if writes := r.metric(t, "realtime_writes_total", "") - before; writes != 1 {
+			t.Errorf("%v writes", writes)
+		}
+		for range 10 {
+			c.expect(t, opText, "x")
+		}
+	}
+}
+
+// While a backlog is being written nobody is asked to flush.
+func TestBacklogNeedsNoFlush(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{SendBuffer: 64 << 10, MaxQueueBytes: 64 << 20})
+	c, s := stalled(t, r)
+	sent := fill(t, s, strings.Repeat("x", 3000), nil)
+	if s.conn.Queue(text("last"), nil) {
+		t.Error("asked to flush")
+	}
+	for range sent {
+		c.mustRead(t)
+	}
+	c.expect(t, opText, "last")
+}
