@@ -62,8 +62,8 @@ const (
 	EndHeldTooBig End = "held_excess" // more waited for a verdict than the bound allows
 )
 
-// Member is the owner of a subscription. Its methods are called on the worker, in log order; they must not block, and
-// may call the hub only through TryPublish.
+// Member is the owner of a subscription. Its methods are called on the worker, in log order; they must not block. Of the
+// hub they may call what does not wait: everything but Publish and Mark.
 type Member interface {
 	// Ask has the subscription decided; the answer goes to Hub.Answer with the same round. For every ask but a
 	// subscription's first, the answer may be given only when all that its snapshot sees has been appended to the hub.

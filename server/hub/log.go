@@ -36,7 +36,8 @@ func newLog(workers, maxBytes int) *log {
 	return l
 }
 
-// appendTo gives an entry to one worker. It never waits: what it appends is bounded by the number of subscriptions.
+// appendTo gives an entry to one worker. It never waits: what it appends is bounded by the number of subscriptions, and by
+// what their clients may ask for in a second.
 func (l *log) appendTo(worker int, e entry) {
 	l.mu.Lock()
 	l.put(worker, e, 0)

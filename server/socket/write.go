@@ -90,7 +90,7 @@ func (c *Conn) Flush() {
 }
 
 // pushLocked queues a data frame. One that finds more than MaxQueueBytes waiting ends the socket as a slow reader,
-// provided that what waits was offered to the kernel.
+// provided that what waits was offered to the kernel, or given to the goroutine that does so.
 func (c *Conn) pushLocked(w queued) bool {
 	limit := c.server.opt.MaxQueueBytes
 	if c.queue.push(w, limit) {
