@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -307,4 +308,39 @@ func TestBacklogNeedsNoFlush(t *testing.T) {
 		c.mustRead(t)
 	}
 	c.expect(t, opText, "last")
+}
+
+// A connection that breaks is noticed by whoever writes, also while its handler works and nobody reads.
+func TestWriterNoticesABrokenConnection(t *testing.T) {
+	t.Parallel()
+	for name, backlog := range map[string]bool{"nothing waits": false, "frames wait": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			working, done := make(chan struct{}), make(chan struct{})
+			r := newRig(t, Options{SendBuffer: 64 << 10}, func(s *session) {
+				s.onText = func(string) { close(working); <-done }
+			})
+			c, s := stalled(t, r)
+			c.mustWrite(t, opText, "work")
+			<-working
+			if backlog {
+				fill(t, s, strings.Repeat("x", 3000), nil)
+			}
+			c.conn.(*net.TCPConn).SetLinger(0)
+			c.conn.Close()
+			noticed := make(chan struct{})
+			go func() {
+				defer close(noticed)
+				for s.conn.Reason() == "" {
+					if !backlog {
+						s.conn.Send(text("x"))
+					}
+					runtime.Gosched()
+				}
+			}()
+			await(t, noticed, "the writer to notice")
+			close(done)
+			s.expectClosed(t, ClientGone)
+		})
+	}
 }

@@ -3,9 +3,11 @@ package socket
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,13 +195,38 @@ func TestPingFlood(t *testing.T) {
 	})
 }
 
-// On a plain socket too, a client that takes nothing is given up, and one that takes a little now and then is not.
+// On a plain socket too, a client that takes nothing is given up; one that takes a little now and then is not.
 func TestStalledBacklogEndsTheSocket(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Options{SendBuffer: 64 << 10, WriteTimeout: 100 * time.Millisecond, MaxQueueAge: -1, MaxQueueBytes: 64 << 20})
-	_, s := stalled(t, r)
-	fill(t, s, strings.Repeat("x", 3000), nil)
-	s.expectClosed(t, WriteTimeout)
+	r := newRig(t, Options{SendBuffer: 64 << 10, WriteTimeout: 100 * time.Millisecond, MaxQueueAge: -1, IdleTimeout: -1})
+	for name, stall := range map[string]func(*testing.T, *session){
+		"in the middle of a frame": func(t *testing.T, s *session) { s.conn.Send(text(strings.Repeat("x", 3_000_000))) },
+		"before the first byte":    func(t *testing.T, s *session) { clog(t, s); s.conn.Send(text("x")) },
+	} {
+		_, s := stalled(t, r)
+		stall(t, s)
+		if reason := await(t, s.closed, name); reason != WriteTimeout {
+			t.Errorf("%s: %s", name, reason)
+		}
+	}
+}
+
+// clog fills what the kernel holds for a client that does not read, until it has taken nothing for a while.
+func clog(t *testing.T, s *session) {
+	garbage := make([]byte, 64<<10)
+	for refused := 0; refused < 1000; runtime.Gosched() {
+		err := s.conn.raw.Write(func(fd uintptr) bool {
+			if n, _ := syscall.Write(int(fd), garbage); n > 0 {
+				refused = 0
+			} else {
+				refused++
+			}
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestSlowSocketTakesALargeFrame(t *testing.T) {
