@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"rowcast/server/hub"
@@ -65,17 +65,17 @@ func TestDecisionAboutAnOlderTokenReleasesNothing(t *testing.T) {
 // interrupting is a client that sends something else as soon as it hears an answer.
 type interrupting struct {
 	told
-	once sync.Once
-	say  func()
+	begun atomic.Bool
+	say   func()
 }
 
 func (i *interrupting) Send(frame []byte) bool {
-	i.once.Do(func() {
+	if i.begun.CompareAndSwap(false, true) {
 		go i.say()
 		for range 1000 { // let it overtake, if it can
 			runtime.Gosched()
 		}
-	})
+	}
 	return i.told.Send(frame)
 }
 
