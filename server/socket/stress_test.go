@@ -36,7 +36,7 @@ const stressLimit = 256 << 10
 
 func TestSocketsUnderStress(t *testing.T) {
 	patient := newRig(t, Options{SendBuffer: 64 << 10, CloseTimeout: time.Minute}) // nobody is hurried
-	bounded := newRig(t, Options{SendBuffer: 64 << 10, MaxQueueBytes: stressLimit})
+	bounded := newRig(t, Options{SendBuffer: 64 << 10, MaxQueueBytes: stressLimit, CloseTimeout: time.Minute})
 	addresses := map[*rig]string{patient: patient.listen(t), bounded: bounded.listen(t)}
 	files := openFiles(t)
 	run := func(sockets int) {
