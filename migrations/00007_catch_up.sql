@@ -3,19 +3,16 @@
 -- tables: messages in the journal, and here the marks.
 create table realtime._marks (
   xid         xid8      not null,
-  seq         bigint    not null generated always as identity,
-  subject     text,
-  topic       text,
+  aim         text      not null collate "C",
+  -- known to nobody before COMMIT: who has heard it has heard this mark
+  token       uuid      not null default gen_random_uuid(),
   inserted_at timestamp not null default timezone('utc', now()),
-  primary key (xid, seq)
+  primary key (xid, aim)
 );
--- A mark for everyone says all there is to say: a transaction needs one, however many rows it changes.
-create unique index on realtime._marks (xid) where subject is null and topic is null;
 create index on realtime._marks using brin (inserted_at);  -- for dropping what is old
 alter table realtime._marks enable row level security;
 comment on table realtime._marks is 'What transactions had the server decide again, for one that did not hear it; kept for a day at most. Lenient marks are not in it: after an outage everyone is decided again anyway.';
-comment on column realtime._marks.subject is 'Null: every subject.';
-comment on column realtime._marks.topic is 'Null: every topic.';
+comment on column realtime._marks.aim is 'JSON: s the subject, t the topic; without them every subject, every topic.';
 
 create table realtime._dropped (
   one  boolean primary key default true check (one),
@@ -28,20 +25,27 @@ comment on table realtime._dropped is 'Whoever has to catch up from before the t
 -- +goose StatementBegin
 create function realtime._changed(subject text, topic text, lenient boolean) returns void
   language plpgsql set search_path = '' as $$
-declare marks int := case when current_setting('realtime.marks', true) ~ '^[0-9]{1,6}$' then current_setting('realtime.marks')::int else 0 end;
+#variable_conflict use_variable
+declare
+  marks int  := case when current_setting('realtime.marks', true) ~ '^[0-9]{1,6}$' then current_setting('realtime.marks')::int else 0 end;
+  aim   text := json_strip_nulls(json_build_object('s', subject, 't', topic));
+  token uuid;
 begin
-  if marks >= 1000 then  -- too many to name: everyone
-    subject := null; topic := null; lenient := false;
+  if marks >= 1000 or octet_length(aim) > 2000 then  -- too many to name, or too long for NOTIFY and an index: everyone
+    subject := null; topic := null; aim := '{}'; lenient := false;
   else
     perform set_config('realtime.marks', (marks + 1)::text, true);
   end if;
-  perform realtime._mark(subject, topic, lenient);
-  if octet_length(subject) > 4000 or octet_length(topic) > 4000 then
-    subject := null; topic := null;
+  if lenient then
+    perform realtime._mark(subject, topic, true);
+    return;
   end if;
-  if not lenient then
-    -- Nothing is looked for in the table: a serializable writer would be held responsible for what it had read.
-    insert into realtime._marks (xid, subject, topic) values (pg_current_xact_id(), subject, topic) on conflict do nothing;
+  -- Once in a transaction. Nothing is looked for in the table: a serializable writer would be held responsible for what it
+  -- had read.
+  insert into realtime._marks (xid, aim) values (pg_current_xact_id(), aim) on conflict do nothing
+    returning _marks.token into token;
+  if found then
+    perform pg_notify('realtime', 'r ' || json_strip_nulls(json_build_object('x', pg_current_xact_id()::text, 's', subject, 't', topic, 'k', token)));
   end if;
 end $$;
 -- +goose StatementEnd
@@ -55,8 +59,6 @@ declare
   subject_column text := nullif(tg_argv[0], '');
   topic_parts    text[] := tg_argv[1:];
   source         jsonb;
-  aim            text[];
-  marked         text[];
 begin
   if tg_level = 'STATEMENT' or current_setting('realtime.marks', true) ~ '^[0-9]{4,6}$' then  -- too many to name: everyone
     perform realtime._changed(null, null, false);
@@ -69,10 +71,7 @@ begin
     exception when others then     -- a row too large for jsonb: whom it concerns is not known, so it concerns everyone
       source := '{}';
     end;
-    aim := array[source ->> subject_column, realtime._fill(topic_parts, source)];
-    continue when aim = marked;      -- nulls are equal here
-    perform realtime._changed(aim[1], aim[2], subject_column is null);
-    marked := aim;
+    perform realtime._changed(source ->> subject_column, realtime._fill(topic_parts, source), subject_column is null);
   end loop;
   return null;
 end $$;

@@ -19,7 +19,7 @@ func kept(t *testing.T, conn *pgx.Conn, work ...string) []string {
 	t.Helper()
 	exec(t, conn, "delete from realtime._marks")
 	exec(t, conn, work...)
-	return values[string](t, conn, "select coalesce(subject, '*') || '@' || coalesce(topic, '*') from realtime._marks order by xid, seq")
+	return values[string](t, conn, "select coalesce(aim::json ->> 's', '*') || '@' || coalesce(aim::json ->> 't', '*') from realtime._marks order by xid, aim = '{}', aim")
 }
 
 // A server that does not hear a mark finds it in a table, if it is one that withholds messages.
@@ -127,12 +127,12 @@ func TestMarksUnderBlanketGrants(t *testing.T) {
 		"set role "+writer,
 		"insert into public.teams values ('ann')",
 		"reset role")
-	if got := values[string](t, conn, "select subject from realtime._marks"); !slices.Equal(got, []string{"ann"}) {
+	if got := values[string](t, conn, "select aim::json ->> 's' from realtime._marks"); !slices.Equal(got, []string{"ann"}) {
 		t.Errorf("%q", got)
 	}
 	exec(t, conn, "set role "+writer)
 	refused(t, conn, "42501", "permission denied for function _changed", "select realtime._changed('a', 'b', false)")
-	refused(t, conn, "42501", "row-level security", "insert into realtime._marks (xid) values (pg_current_xact_id())")
+	refused(t, conn, "42501", "row-level security", "insert into realtime._marks (xid, aim) values (pg_current_xact_id(), '{}')")
 }
 
 func TestRetentionOfMarks(t *testing.T) {
@@ -162,7 +162,7 @@ func TestRetentionOfMarks(t *testing.T) {
 		before := value[string](t, conn, "select pg_current_snapshot()::text")
 		fill()
 		maintain(t, conn, test.retention)
-		if got := values[string](t, conn, "select subject from realtime._marks"); !slices.Equal(got, test.marks) {
+		if got := values[string](t, conn, "select aim::json ->> 's' from realtime._marks"); !slices.Equal(got, test.marks) {
 			t.Errorf("retention %q: marks %q", test.retention, got)
 		}
 		if got := value[int](t, conn, "select count(*) from realtime._journal"); got != test.entries {
@@ -175,6 +175,52 @@ func TestRetentionOfMarks(t *testing.T) {
 		maintain(t, conn, test.retention) // drops nothing
 		if value[bool](t, conn, sql.Dropped, after) {
 			t.Errorf("retention %q: something is missing though nothing was dropped since", test.retention)
+		}
+	}
+}
+
+// Pages go by transaction, as numbers, and then by place; the last entry looked at is always there.
+func TestPagesOfWhatWasMissed(t *testing.T) {
+	t.Parallel()
+	conn := server(t, pgtest.New(t))
+	exec(t, conn, "delete from realtime._journal", `insert into realtime._journal (xid, message_id, inserted_at) overriding system value
+		select x::text::xid8, gen_random_uuid(), now() from unnest(array[8, 9, 9, 10, 100, 11, 12]) as x`,
+		"insert into realtime._marks (xid, aim) select x::text::xid8, a from unnest(array[8, 9, 10, 100]) as x, unnest(array['{}', '{\"s\":\"B\"}', '{\"s\":\"a\"}']) as a")
+	for _, test := range []struct {
+		query, after, place string
+		limit               int
+		want                []string // of those missed; an entry that was not is marked
+	}{
+		// 9 and 11 are seen by the first snapshot, 100 and later by neither
+		{sql.MissedMessages, "8", "0", 10, []string{"8", "10", "12"}},
+		{sql.MissedMessages, "8", "0", 1, []string{"8"}},
+		{sql.MissedMessages, "8", "0", 3, []string{"8", "9 seen"}},
+		{sql.MissedMessages, "9", "9999999", 10, []string{"10", "12"}},
+		{sql.MissedMessages, "12", "9999999", 10, nil},
+		{sql.MissedMarks, "8", "", 10, []string{"8", "8", "8", "10", "10", "10"}},
+		{sql.MissedMarks, "8", `{"s":"B"}`, 3, []string{"8", "8", "9 seen"}},
+	} {
+		rows, err := conn.Query(within(t), test.query, "8:12:8,10", "13:13:", test.after, test.place, test.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for rows.Next() {
+			values, err := rows.Values()
+			if err != nil {
+				t.Fatal(err)
+			}
+			entry := values[0].(string)
+			if !values[2].(bool) {
+				entry += " seen"
+			}
+			got = append(got, entry)
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("behind (%s, %s), %d: %q, want %q", test.after, test.place, test.limit, got, test.want)
 		}
 	}
 }

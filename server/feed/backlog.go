@@ -20,7 +20,7 @@ import (
 type backlog struct {
 	from, to snapshot.Snapshot // what the second sees and the first does not
 	history  history
-	cursor   entry  // of the journal: where the next page begins
+	behind   cursor // of the journal: where the next page begins
 	read     bool   // there is no next page
 	late     []hint // messages heard meanwhile
 	told     int
@@ -30,6 +30,12 @@ type backlog struct {
 	patient time.Time     // until when the sink is waited for
 
 	dropped bool // not all of it is there any more, and that was said
+}
+
+// cursor is a place among entries that are sorted by transaction and something else.
+type cursor struct {
+	xid   snapshot.XID
+	place string
 }
 
 const (
@@ -65,11 +71,11 @@ func (f *Feed) catchUp(ctx context.Context, h hint) bool {
 		f.options.Sink.CaughtUp()
 		return true
 	}
-	b := &backlog{from: from, to: h.position.snapshot, history: h.position.history, cursor: entry{xid: from.Oldest()}}
+	b := &backlog{from: from, to: h.position.snapshot, history: h.position.history, behind: cursor{from.Oldest(), "0"}}
 	var marks missedMarks
-	for cursor, more := b.cursor, true; more && !marks.everyone; {
+	for next, more := (cursor{xid: from.Oldest()}), true; more && !marks.everyone; {
 		if !f.insist(ctx, h.losses, func() (err error) {
-			cursor, more, err = f.missedMarks(ctx, b, cursor, &marks)
+			next, more, err = f.missedMarks(ctx, b, next, &marks)
 			return err
 		}) {
 			return false
@@ -172,11 +178,11 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 		}
 		b.told += len(missed)
 		f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMessage.String()).Add(float64(len(missed)))
-		if b.read = last == b.cursor; b.read {
+		if b.read = last == b.behind; b.read {
 			f.seen.advance(b.to, time.Now())
 			return
 		}
-		b.cursor = last
+		b.behind = last
 		f.seen.advance(b.from.Upto(last.xid, b.to), time.Now())
 	case len(b.late) > 0:
 		n := min(len(b.late), maxFetch)
@@ -189,23 +195,31 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 	}
 }
 
-// missedMarks adds a page of the marks that were missed, and returns the last one looked at.
-func (f *Feed) missedMarks(ctx context.Context, b *backlog, after entry, marks *missedMarks) (last entry, more bool, err error) {
+// missedMarks adds a page of the marks that were missed, and returns the last one looked at. Those that are known to have
+// been heard are no news.
+func (f *Feed) missedMarks(ctx context.Context, b *backlog, after cursor, marks *missedMarks) (last cursor, more bool, err error) {
 	var m Mark
-	last, err = f.page(ctx, b, sql.MissedMarks, after, []any{&m.Subject, &m.Topic}, func(e entry) error {
-		m.XID = e.xid
-		marks.add(m)
-		return nil
+	var text string
+	last, err = f.page(ctx, b, sql.MissedMarks, after, []any{&m.Subject, &m.Topic, &text}, func(at cursor) error {
+		t, err := parseToken(text)
+		if m.XID = at.xid; err == nil && !f.seen.heard(t, m) {
+			marks.add(m)
+		}
+		return err
 	})
 	return last, last != after, err
 }
 
 // missedMessages is the next page of the journal: what was missed, and the last entry looked at.
-func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted, last entry, err error) {
+func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted, last cursor, err error) {
 	var text string
-	last, err = f.page(ctx, b, sql.MissedMessages, b.cursor, []any{&text}, func(e entry) error {
+	last, err = f.page(ctx, b, sql.MissedMessages, b.behind, []any{&text}, func(at cursor) error {
 		t, err := parseToken(text)
-		if w := (wanted{e, t}); err == nil && !f.seen.told(w) {
+		if err != nil {
+			return err
+		}
+		seq, err := strconv.ParseInt(at.place, 10, 64)
+		if w := (wanted{entry{at.xid, seq}, t}); err == nil && !f.seen.told(w) {
 			missed = append(missed, w)
 		}
 		return err
@@ -213,13 +227,13 @@ func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted,
 	return missed, last, err
 }
 
-// page asks for what follows an entry, and gives those that were missed.
-func (f *Feed) page(ctx context.Context, b *backlog, query string, after entry, columns []any, each func(entry) error) (last entry, err error) {
+// page asks for what follows a place, and gives those that were missed.
+func (f *Feed) page(ctx context.Context, b *backlog, query string, after cursor, columns []any, each func(cursor) error) (last cursor, err error) {
 	last = after
 	var dropped bool
 	err = f.ask(ctx, b.history, func(batch *pgx.Batch) {
 		batch.Queue(sql.Dropped, b.from.String())
-		batch.Queue(query, b.from.String(), b.to.String(), strconv.FormatUint(uint64(after.xid), 10), after.seq, pageSize)
+		batch.Queue(query, b.from.String(), b.to.String(), strconv.FormatUint(uint64(after.xid), 10), after.place, pageSize)
 	}, func(results pgx.BatchResults) error {
 		if err := results.QueryRow().Scan(&dropped); err != nil {
 			return err
@@ -228,12 +242,11 @@ func (f *Feed) page(ctx context.Context, b *backlog, query string, after entry, 
 		if err != nil {
 			return err
 		}
-		var xid string
-		var seq int64
+		var xid, place string
 		var missed bool
-		_, err = pgx.ForEachRow(rows, append([]any{&xid, &seq, &missed}, columns...), func() error {
+		_, err = pgx.ForEachRow(rows, append([]any{&xid, &place, &missed}, columns...), func() error {
 			x, err := snapshot.ParseXID(xid)
-			if last = (entry{x, seq}); err != nil || !missed {
+			if last = (cursor{x, place}); err != nil || !missed {
 				return err
 			}
 			return each(last)

@@ -195,6 +195,21 @@ func TestMarksOfAnOutage(t *testing.T) {
 	}
 }
 
+// What was heard before the connection was lost is no news, though nothing has proven yet that it was heard.
+func TestMarksThatWereHeardAreNotToldAgain(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	for range 5 {
+		o.exec(t, `select realtime.invalidate('u'), realtime.invalidate('u', 't')`)
+		o.await(t, "mark u t")
+		o.begin(t)
+		o.exec(t, `select realtime.invalidate('v')`)
+		if got := o.end(t); !slices.Equal(got, []string{"catching up", "mark v ", "caught up"}) {
+			t.Errorf("said %q", got)
+		}
+	}
+}
+
 // The connection is lost again while what was missed is told: it goes on where it was.
 func TestInterruptedCatchUp(t *testing.T) {
 	t.Parallel()

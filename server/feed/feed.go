@@ -227,6 +227,7 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 			continue
 		case hintMark:
 			f.options.Sink.Mark(h.mark)
+			f.seen.hear(h.token, h.mark)
 		case hintFence:
 			f.reached(h.nonce)
 		case hintProven:

@@ -16,7 +16,7 @@ func FuzzParse(f *testing.F) {
 	const uuid = "01234567-89ab-cdef-0123-456789abcdef"
 	for _, seed := range []string{
 		"m 1 2 " + uuid, "m 18446744073709551615 -9223372036854775808 " + uuid, "m 1 2 " + strings.ToUpper(uuid), "m 1 2 " + uuid + " ", "m +1 2 " + uuid,
-		"m  1 2 " + uuid, "m 1 2", `r {"x":"1","s":"a","t":"b","l":true}`, `r {"X":"1","S":"a"}`, `r {"s":"a","s":"b"}`, `r {"s":5}`, `r {"x":"-1"}`, "r {}", "r null", "r []", "r",
+		"m  1 2 " + uuid, "m 1 2", `r {"x":"1","s":"a","t":"b","l":true}`, `r {"X":"1","S":"a"}`, `r {"s":"a","s":"b"}`, `r {"s":5}`, `r {"s":"a","k":"` + uuid + `"}`, `r {"x":"-1"}`, "r {}", "r null", "r []", "r",
 		`r {"s":"\ud800"}`, "h " + strings.Repeat("A", nonceLength), "h ", "x", "", " ", "m", "\xff",
 	} {
 		f.Add(seed)

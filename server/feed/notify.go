@@ -25,7 +25,7 @@ const channel = "realtime"
 type hint struct {
 	kind     hintKind
 	entry    entry             // of a message
-	token    token             // of a message: proves that the journal row has been seen
+	token    token             // of a message or a mark that is kept: nobody knows it before the COMMIT
 	mark     Mark              // of a mark
 	nonce    string            // of a fence
 	snapshot snapshot.Snapshot // of a proof
@@ -74,7 +74,7 @@ func (t token) String() string {
 	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
 }
 
-// parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l}" a mark, "h <nonce>" a heartbeat. Anyone may have
+// parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l,k}" a mark, "h <nonce>" a heartbeat. Anyone may have
 // sent it.
 func parse(payload string) (hint, error) {
 	kind, rest, _ := strings.Cut(payload, " ")
@@ -100,12 +100,14 @@ func parse(payload string) (hint, error) {
 			X    string
 			S, T string
 			L    bool
+			K    string
 		}
 		if err := json.Unmarshal([]byte(rest), &aim); err != nil {
 			return hint{}, fmt.Errorf("read mark: %w", err)
 		}
 		xid, _ := snapshot.ParseXID(aim.X) // without one the policies are asked all the same
-		return hint{kind: hintMark, mark: Mark{XID: xid, Subject: aim.S, Topic: aim.T, Lenient: aim.L}}, nil
+		token, _ := parseToken(aim.K)
+		return hint{kind: hintMark, token: token, mark: Mark{XID: xid, Subject: aim.S, Topic: aim.T, Lenient: aim.L}}, nil
 	case "h":
 		if len(rest) != nonceLength {
 			return hint{}, fmt.Errorf("read heartbeat: a nonce has %d characters", nonceLength)

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"errors"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -38,6 +39,13 @@ type seen struct {
 	at        position               // of the last connection
 	moments   []moment               // oldest first; the last is the floor
 	delivered map[token]snapshot.XID // since the first moment
+	marks     map[token]heardMark    // the same
+}
+
+// heardMark is what a notification said. Anyone may have sent it, but not before the token was committed.
+type heardMark struct {
+	xid snapshot.XID
+	aim uint64 // a hash
 }
 
 const (
@@ -46,9 +54,13 @@ const (
 	settled = time.Minute
 	// maxDelivered bounds what is remembered for it (about 40 bytes each): on a busy database the oldest moment is younger.
 	maxDelivered = 1 << 18
+	// maxMarks bounds the marks that are remembered. Beyond it all are forgotten, and would be told again.
+	maxMarks = 1 << 16
 )
 
-func newSeen() seen { return seen{delivered: map[token]snapshot.XID{}} }
+func newSeen() seen {
+	return seen{delivered: map[token]snapshot.XID{}, marks: map[token]heardMark{}}
+}
 
 // floor is the last moment: all that it sees was told.
 func (s *seen) floor() snapshot.Snapshot {
@@ -67,6 +79,27 @@ func (s *seen) told(w wanted) bool {
 }
 
 func (s *seen) add(w wanted) { s.delivered[w.token] = w.xid }
+
+// hear remembers a mark that was told, if it can be known again. The first one is meant: the token was not known before.
+func (s *seen) hear(t token, m Mark) {
+	if _, known := s.marks[t]; known || t == (token{}) {
+		return
+	}
+	if len(s.marks) == maxMarks {
+		clear(s.marks)
+	}
+	s.marks[t] = heardMark{m.XID, aimOf(m)}
+}
+
+// heard tells whether this mark was told when its token was known, so after its COMMIT.
+func (s *seen) heard(t token, m Mark) bool {
+	mark, ok := s.marks[t]
+	return ok && mark.aim == aimOf(m)
+}
+
+func aimOf(m Mark) uint64 { return maphash.Comparable(aimSeed, [2]string{m.Subject, m.Topic}) }
+
+var aimSeed = maphash.MakeSeed()
 
 // begin is where the first connection starts to hear.
 func (s *seen) begin(at position, now time.Time) {
@@ -126,6 +159,11 @@ func (s *seen) trim(now time.Time) {
 	for told, xid := range s.delivered {
 		if s.moments[0].snapshot.Sees(xid) {
 			delete(s.delivered, told)
+		}
+	}
+	for t, m := range s.marks {
+		if s.moments[0].snapshot.Sees(m.xid) {
+			delete(s.marks, t)
 		}
 	}
 }

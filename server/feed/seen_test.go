@@ -103,6 +103,39 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 }
 
+// A mark that was heard is known by its token and its aim. Whoever repeats the token cannot make it another.
+func TestMarksAreKnownAgain(t *testing.T) {
+	t.Parallel()
+	s := newSeen()
+	s.begin(at(t, "100:100:", history{}), time.Now())
+	one, other := token{1}, token{2}
+	s.hear(one, Mark{XID: 101, Subject: "u"})
+	s.hear(one, Mark{XID: 101, Subject: "forged"})
+	s.hear(token{}, Mark{XID: 101, Subject: "lenient"})
+	for _, tt := range []struct {
+		token token
+		mark  Mark
+		want  bool
+	}{
+		{one, Mark{XID: 101, Subject: "u"}, true},
+		{one, Mark{Subject: "u", Topic: "t"}, false},
+		{one, Mark{Subject: "forged"}, false},
+		{one, Mark{Topic: "u"}, false},
+		{other, Mark{XID: 101, Subject: "u"}, false},
+		{token{}, Mark{XID: 101, Subject: "lenient"}, false},
+	} {
+		if got := s.heard(tt.token, tt.mark); got != tt.want {
+			t.Errorf("%v %+v: %t", tt.token[0], tt.mark, got)
+		}
+	}
+	for i := range 3 * maxMarks {
+		s.hear(token{3, byte(i), byte(i >> 8), byte(i >> 16)}, Mark{})
+	}
+	if len(s.marks) > maxMarks {
+		t.Errorf("%d marks are remembered", len(s.marks))
+	}
+}
+
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	const text = "01234567-89ab-cdef-0123-456789abcdef"
