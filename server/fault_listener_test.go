@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -84,4 +85,19 @@ func TestFaultNetworkBlackHole(t *testing.T) {
 	if code := f.stays.closed(); code != websocket.StatusServiceRestart {
 		t.Errorf("closed with %d", code)
 	}
+}
+
+// The address names two hosts, and the first falls silent for good without closing a connection: the second takes over.
+func TestFaultHostSilent(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t, pgtest.Options{})
+	first, second, db := pgtest.NewProxy(t, cluster), pgtest.NewProxy(t, cluster), cluster.DB(t)
+	f := startFaulted(t, cluster, db, func(c *Config) {
+		c.DatabaseURL = strings.Replace(first.Through(db.URL), first.Address(), first.Address()+","+second.Address(), 1) + "&connect_timeout=1"
+		c.ListenDatabaseURL = c.DatabaseURL
+	})
+	first.Freeze()
+	f.revoke()
+	f.publicGoesOn()
+	f.heals()
 }

@@ -55,6 +55,28 @@ func TestFaultMessagesLocked(t *testing.T) {
 	f.heals()
 }
 
+// A forgotten reader keeps the maintenance of partitions waiting. That is for later, and no reason to serve nobody.
+func TestFaultMaintenancePutOff(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	reader, err := db.Admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Rollback(context.Background())
+	if _, err := reader.Exec(t.Context(), `select count(*) from realtime.messages_default`); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, db, nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a')`)
+	c := r.dial(token(t, "u1", "authenticated", nil))
+	if _, status, reason := c.join("a", private()); status != "ok" {
+		t.Fatal(reason)
+	}
+	r.exec(`select realtime.send('{}', 'stored', 'a')`)
+	c.wait("a message of a day without a partition", broadcastOf("a", "stored"))
+}
+
 // begin opens a transaction as a superuser.
 func (f *faulted) begin() pgx.Tx {
 	f.t.Helper()

@@ -74,15 +74,15 @@ func findBouncer(ctx context.Context, progress io.Writer) (path string, env []st
 	return bouncerIn(tree), treeEnv(tree), nil
 }
 
-// NewPgBouncer puts one before a cluster, in the pool mode session, transaction or statement. Where it cannot be had the
-// test is skipped; where apt is there and a Postgres is required, that is a failure.
+// NewPgBouncer puts one before a cluster, in the pool mode session, transaction or statement. Where it cannot be had, for
+// want of apt or of a network, the test is skipped; what else goes wrong is a failure where a Postgres is required.
 func NewPgBouncer(t TB, before *Cluster, mode string) *PgBouncer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), aptTimeout)
 	defer cancel()
 	path, env, err := findBouncer(ctx, os.Stderr)
 	switch {
-	case errors.Is(err, errNoApt), err != nil && !required():
+	case errors.Is(err, errNoApt), errors.Is(err, errOffline), err != nil && !required():
 		t.Skip("NOT TESTED: there is no PgBouncer here: ", err)
 		return nil
 	case err != nil:

@@ -43,9 +43,12 @@ func (p *Proxy) Through(address string) string {
 	query := at.Query()
 	query.Del("host")
 	query.Set("sslmode", "disable")
-	at.Host, at.RawQuery = p.listener.Addr().String(), query.Encode()
+	at.Host, at.RawQuery = p.Address(), query.Encode()
 	return at.String()
 }
+
+// Address is where it listens.
+func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
 // Freeze makes a black hole of it: connections stay, and new ones are taken, but nothing passes.
 func (p *Proxy) Freeze() {
