@@ -18,7 +18,7 @@ const (
 	// sources is how many loopback addresses the sockets come from: each has some 28,000 ports, and those of the run
 	// before may still be in TIME_WAIT.
 	sources = 8
-	// readSize is more than a socket's receive buffer usually holds.
+	// readSize is more than a socket usually has to give, and more than the largest frame.
 	readSize = 256 << 10
 
 	wsKey = "dGhlIHNhbXBsZSBub25jZQ=="

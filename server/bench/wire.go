@@ -16,7 +16,7 @@ const (
 )
 
 // maxFrame is far beyond anything that is sent here: a larger length is a frame that was not read from its beginning.
-const maxFrame = 1 << 24
+const maxFrame = 1 << 17
 
 // appendFrame appends one whole frame. A client's is masked, with zeros: what masking costs the client is not measured.
 func appendFrame(dst []byte, opcode byte, payload []byte, fromClient bool) []byte {
