@@ -213,3 +213,44 @@ func TestOutageBeyondTheJournal(t *testing.T) {
 		}
 	}
 }
+
+// Postgres goes away and comes back. Who has just been let in, by a change of rights just made, misses nothing of what is
+// committed before the server is there again.
+func TestNothingIsMissedAcrossARestart(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*pgtest.Cluster, context.Context) error{"halted": (*pgtest.Cluster).Halt, "killed": (*pgtest.Cluster).Kill} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := newCluster(t, pgtest.Options{})
+			r := start(t, cluster.DB(t), func(c *Config) { c.MaxDeaf = 10 * patience })
+			r.exec(allowMembers + `insert into members (user_id, room) values ('u', 'a');`)
+			inPrivate, inPublic := r.dial(token(t, "u", "authenticated", nil)), r.dial(token(t, "u", "authenticated", nil))
+			for c, config := range map[*client]map[string]any{inPrivate: private(), inPublic: nil} {
+				if _, status, reason := c.join("a", config); status != "ok" {
+					t.Fatal(reason)
+				}
+			}
+			r.exec(sends(1, 2, 3))
+			inPrivate.wait("the messages before", broadcastOf("a", "sql"))
+			if err := end(cluster, t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := cluster.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.db.Admin.Reset()
+			r.exec(sends(4, 5, 6))
+			for name, c := range map[string]*client{"private": inPrivate, "public": inPublic} {
+				r.await("the last message in "+name, func() bool { return slices.Contains(numbers(c, "a", "sql"), 6) })
+				if got := numbers(c, "a", "sql"); !slices.Equal(got, []int{1, 2, 3, 4, 5, 6}) {
+					t.Errorf("in %s: %v", name, got)
+				}
+				for _, f := range c.all() {
+					if strings.Contains(string(f.Payload), string(protocol.MessagesWithheld)) {
+						t.Errorf("in %s: told %s", name, f.Payload)
+					}
+				}
+			}
+		})
+	}
+}

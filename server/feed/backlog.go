@@ -219,7 +219,7 @@ func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted,
 			return err
 		}
 		seq, err := strconv.ParseInt(at.place, 10, 64)
-		if w := (wanted{entry{at.xid, seq}, t}); err == nil && !f.seen.told(w) {
+		if w := (wanted{entry{at.xid, seq}, t}); err == nil && !f.seen.has(w) {
 			missed = append(missed, w)
 		}
 		return err

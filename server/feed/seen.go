@@ -70,12 +70,9 @@ func (s *seen) floor() snapshot.Snapshot {
 	return s.moments[len(s.moments)-1].snapshot
 }
 
-func (s *seen) has(w wanted) bool { return s.told(w) || s.floor().Sees(w.xid) }
-
-// told is has for what may bear the id of an older transaction.
-func (s *seen) told(w wanted) bool {
+func (s *seen) has(w wanted) bool {
 	_, told := s.delivered[w.token]
-	return told
+	return told || s.floor().Sees(w.xid)
 }
 
 func (s *seen) add(w wanted) { s.delivered[w.token] = w.xid }
