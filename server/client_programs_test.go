@@ -121,7 +121,7 @@ func buildProgram(t *testing.T) program {
 
 // environment is what the program is configured by, and nothing else.
 func (p program) environment(db *pgtest.DB, more ...string) []string {
-	return append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + db.URL, "JWT_SECRET=" + clientSecret}, more...)
+	return append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + db.PoolURL, "LISTEN_DATABASE_URL=" + db.URL, "JWT_SECRET=" + clientSecret}, more...)
 }
 
 func (p program) run(t *testing.T, db *pgtest.DB, args ...string) {

@@ -29,7 +29,7 @@ type separate struct {
 func startSeparate(t *testing.T, db *pgtest.DB) *separate {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLeaseProcess$")
-	cmd.Env = append(os.Environ(), "ROWCAST_TEST_LEASE="+db.URL)
+	cmd.Env = append(os.Environ(), "ROWCAST_TEST_LEASE="+db.PoolURL+" "+db.URL)
 	stdin, err := cmd.StdinPipe() // its end ends the process, however this one dies
 	if err != nil {
 		t.Fatal(err)
@@ -64,12 +64,12 @@ func startSeparate(t *testing.T, db *pgtest.DB) *separate {
 
 // TestLeaseProcess is no test: it is the process of startSeparate.
 func TestLeaseProcess(t *testing.T) {
-	url := os.Getenv("ROWCAST_TEST_LEASE")
-	if url == "" {
+	pool, listen, found := strings.Cut(os.Getenv("ROWCAST_TEST_LEASE"), " ")
+	if !found {
 		t.Skip("only run by startSeparate")
 	}
 	c := defaultConfig()
-	c.DatabaseURL, c.ListenDatabaseURL, c.JWTSecret, c.Addr, c.AdminAddr = url, url, testSecret, "127.0.0.1:0", "127.0.0.1:0"
+	c.DatabaseURL, c.ListenDatabaseURL, c.JWTSecret, c.Addr, c.AdminAddr = pool, listen, testSecret, "127.0.0.1:0", "127.0.0.1:0"
 	c.DeafAfter = minDeafAfter
 	ctx, stop := context.WithCancel(context.Background())
 	in, err := newInstance(ctx, c, slog.New(slog.NewTextHandler(os.Stderr, nil)))
@@ -164,7 +164,7 @@ func TestLeaseSurvivesARestartOfPostgres(t *testing.T) {
 	if _, err := box.fill(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	r := beside(t, &pgtest.DB{URL: box.url}, nil)
+	r := beside(t, &pgtest.DB{URL: box.url, PoolURL: box.url}, nil)
 	r.awaitReady()
 	c := r.dial(token(t, "u1", "authenticated", nil))
 	joinRef, _, _ := c.join("open", map[string]any{"broadcast": map[string]any{"self": true}})

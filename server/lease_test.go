@@ -229,7 +229,7 @@ func TestOneOfManyTakesTheLease(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	const servers, rounds = 16, 15
-	pool, err := postgres.Open(t.Context(), db.URL, servers)
+	pool, err := postgres.Open(t.Context(), db.PoolURL, servers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestOneOfManyTakesTheLease(t *testing.T) {
 func TestLateRenewal(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	pool, err := postgres.Open(t.Context(), db.URL, 2)
+	pool, err := postgres.Open(t.Context(), db.PoolURL, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestLateRenewal(t *testing.T) {
 func TestLeaseLeavesNothingOnTheConnection(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	pool, err := postgres.Open(t.Context(), db.URL, 1)
+	pool, err := postgres.Open(t.Context(), db.PoolURL, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

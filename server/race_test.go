@@ -79,10 +79,13 @@ func TestRaceFindsMissingMarks(t *testing.T) {
 	for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return unmarked{s} })
-			if violations, _ := r.run(60); len(violations) == 0 {
-				t.Error("marking is switched off, and no violation was found")
+			for range 10 { // with faults one in four finds none: connections that are lost have everything decided again
+				r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return unmarked{s} })
+				if violations, _ := r.run(60); len(violations) > 0 {
+					return
+				}
 			}
+			t.Error("marking is switched off, and no violation was found")
 		})
 	}
 }

@@ -50,7 +50,7 @@ func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.S
 func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *instance {
 	t.Helper()
 	c := defaultConfig()
-	c.DatabaseURL, c.ListenDatabaseURL = db.URL, db.URL
+	c.DatabaseURL, c.ListenDatabaseURL = db.PoolURL, db.URL
 	c.JWTSecret, c.Addr, c.AdminAddr = testSecret, "127.0.0.1:0", "127.0.0.1:0"
 	if change != nil {
 		change(&c)

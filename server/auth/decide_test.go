@@ -35,7 +35,7 @@ create policy s on realtime.messages for insert to authenticated with check (ext
 func decider(t *testing.T, db *pgtest.DB) *auth.Decider {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pool, err := postgres.Open(ctx, db.URL, 5)
+	pool, err := postgres.Open(ctx, db.PoolURL, 5)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func start(t *testing.T) *bundle {
 
 func startWith(t *testing.T, db *pgtest.DB, listenURL string, hold func(feed.Message), change ...func(*feed.Options)) *bundle {
 	t.Helper()
-	pool, err := postgres.Open(t.Context(), db.URL, 5)
+	pool, err := postgres.Open(t.Context(), db.PoolURL, 5)
 	if err != nil {
 		t.Fatal(err)
 	}

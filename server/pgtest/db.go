@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ type TB interface {
 type DB struct {
 	Name     string
 	URL      string        // as the server's ordinary role
+	PoolURL  string        // the same, but through the PgBouncer that TEST_POOLER_URL names, if it does
 	AdminURL string        // as a superuser
 	Admin    *pgxpool.Pool // as a superuser; closed after the test
 
@@ -116,6 +118,9 @@ func newDB(t TB, template string) *DB {
 		t.Fatalf("pgtest: %v", err)
 	}
 	d := &DB{Name: name, server: s, URL: s.url(name, ServerRole), AdminURL: s.url(name, s.admin.User.Username())}
+	if d.PoolURL, err = throughPooler(d); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
 	config, err := pgxpool.ParseConfig(d.AdminURL)
 	if err != nil {
 		t.Fatalf("pgtest: parse admin address: %v", err)
@@ -126,6 +131,20 @@ func newDB(t TB, template string) *DB {
 	}
 	t.Cleanup(func() { d.close(t) })
 	return d
+}
+
+// throughPooler is how the server's pool connects.
+func throughPooler(d *DB) (string, error) {
+	pooler := os.Getenv("TEST_POOLER_URL")
+	if pooler == "" {
+		return d.URL, nil
+	}
+	at, err := url.Parse(pooler)
+	if err != nil {
+		return "", errors.New("read TEST_POOLER_URL: it must begin with postgres://")
+	}
+	at.User, at.Path = url.User(ServerRole), "/"+d.Name
+	return at.String(), nil
 }
 
 // close drops the database, in a throw-away cluster too: a few hundred of them would fill a small /tmp.

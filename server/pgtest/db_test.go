@@ -227,3 +227,15 @@ func code(err error) string {
 	}
 	return refused.Code
 }
+
+func TestPoolURL(t *testing.T) {
+	t.Setenv("TEST_POOLER_URL", "")
+	d := &DB{Name: "app", URL: "postgres://rowcast@db/app"}
+	if got, err := throughPooler(d); got != d.URL || err != nil {
+		t.Errorf("without a pooler: %s (%v)", got, err)
+	}
+	t.Setenv("TEST_POOLER_URL", "postgres://postgres@/postgres?host=%2Ftmp&port=6432")
+	if got, err := throughPooler(d); got != "postgres://rowcast@/app?host=%2Ftmp&port=6432" || err != nil {
+		t.Errorf("through a pooler: %s (%v)", got, err)
+	}
+}

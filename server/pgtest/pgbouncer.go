@@ -29,6 +29,7 @@ unix_socket_dir = %[2]s
 auth_type = trust
 auth_file = %[2]s/users
 pool_mode = %[3]s
+max_client_conn = 2000
 logfile = %[2]s/log
 pidfile = %[2]s/pid
 ignore_startup_parameters = extra_float_digits
@@ -74,35 +75,56 @@ func findBouncer(ctx context.Context, progress io.Writer) (path string, env []st
 	return bouncerIn(tree), treeEnv(tree), nil
 }
 
-// NewPgBouncer puts one before a cluster, in the pool mode session, transaction or statement. Where it cannot be had, for
-// want of apt or of a network, the test is skipped; what else goes wrong is a failure where a Postgres is required.
+// NewPgBouncer is StartPgBouncer for a test. Where it cannot be had, for want of apt or of a network, the test is skipped;
+// what else goes wrong is a failure where a Postgres is required.
 func NewPgBouncer(t TB, before *Cluster, mode string) *PgBouncer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), aptTimeout)
-	defer cancel()
-	path, env, err := findBouncer(ctx, os.Stderr)
+	b, err := StartPgBouncer(context.Background(), before, mode, os.Stderr)
 	switch {
 	case errors.Is(err, errNoApt), errors.Is(err, errOffline), err != nil && !required():
-		t.Skip("NOT TESTED: there is no PgBouncer here: ", err)
+		t.Skip("NOT TESTED: ", err)
 		return nil
 	case err != nil:
-		t.Fatalf("pgtest: get PgBouncer: %v", err)
+		t.Fatalf("pgtest: %v", err)
+		return nil
+	}
+	t.Cleanup(func() {
+		if err := b.Stop(); err != nil {
+			t.Logf("pgtest: %v", err)
+		}
+	})
+	return b
+}
+
+// StartPgBouncer puts one before a cluster, in the pool mode session, transaction or statement.
+func StartPgBouncer(ctx context.Context, before *Cluster, mode string, progress io.Writer) (*PgBouncer, error) {
+	ctx, cancel := context.WithTimeout(ctx, aptTimeout)
+	defer cancel()
+	if before.dir == "" {
+		return nil, errors.New("start PgBouncer: Postgres runs in Docker")
+	}
+	path, env, err := findBouncer(ctx, progress)
+	if err != nil {
+		return nil, fmt.Errorf("there is no PgBouncer here: %w", err)
 	}
 	b := &PgBouncer{}
 	if err := b.start(path, env, before, mode); err != nil {
-		t.Fatalf("pgtest: start PgBouncer: %v", err)
+		return nil, fmt.Errorf("start PgBouncer: %w", err)
 	}
-	t.Cleanup(func() {
-		_ = b.hold.Close()
-		if !waitOrGiveUp(func() { _ = b.owner.Wait() }, stopTimeout) {
-			t.Logf("pgtest: PgBouncer does not end")
-		}
-	})
 	if err := b.await(ctx); err != nil {
 		log, _ := os.ReadFile(filepath.Join(b.dir, "log"))
-		t.Fatalf("pgtest: %v\n%s", err, log)
+		return nil, errors.Join(fmt.Errorf("start PgBouncer: %w\n%s", err, log), b.Stop())
 	}
-	return b
+	return b, nil
+}
+
+// Stop ends it.
+func (b *PgBouncer) Stop() error {
+	err := b.hold.Close()
+	if !waitOrGiveUp(func() { _ = b.owner.Wait() }, stopTimeout) {
+		return errors.New("PgBouncer does not end")
+	}
+	return err
 }
 
 func (b *PgBouncer) start(path string, env []string, before *Cluster, mode string) error {

@@ -73,6 +73,7 @@ const privateDB = "app"
 func (c *Cluster) DB(t TB) *DB {
 	t.Helper()
 	d := &DB{Name: privateDB, server: &c.server, URL: c.url(privateDB, ServerRole), AdminURL: c.url(privateDB, superuser)}
+	d.PoolURL = d.URL
 	var err error
 	if d.Admin, err = pgxpool.New(context.Background(), d.AdminURL); err != nil {
 		t.Fatalf("pgtest: open admin pool: %v", err)

@@ -18,7 +18,7 @@ var generous = postgres.Limits{Statement: time.Minute, Lock: time.Minute}
 
 func open(t *testing.T, db *pgtest.DB, conns int32) *postgres.Pool {
 	t.Helper()
-	pool, err := postgres.Open(t.Context(), db.URL, conns)
+	pool, err := postgres.Open(t.Context(), db.PoolURL, conns)
 	if err != nil {
 		t.Fatal(err)
 	}

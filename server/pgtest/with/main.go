@@ -5,6 +5,8 @@
 // or once for each of several majors, as far as they can be had here:
 //
 //	go run ./server/pgtest/with -majors "14 18" go test ./...
+//
+// With -pgbouncer the pools of servers under test lead through PgBouncer in transaction mode.
 package main
 
 import (
@@ -23,8 +25,9 @@ import (
 
 func main() {
 	majors := flag.String("majors", "", "run the command once for each of these versions of Postgres, such as \"14 18\"")
+	pooled := flag.Bool("pgbouncer", false, "put PgBouncer in transaction mode before Postgres")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: with [-majors LIST] COMMAND [ARGUMENT...]")
+		fmt.Fprintln(os.Stderr, "usage: with [-majors LIST] [-pgbouncer] COMMAND [ARGUMENT...]")
 		flag.PrintDefaults()
 	}
 	flag.Parse() // up to the command
@@ -35,9 +38,9 @@ func main() {
 	var status int
 	var err error
 	if *majors == "" {
-		status, err = run(flag.Args(), pgtest.Options{})
+		status, err = run(flag.Args(), pgtest.Options{}, *pooled)
 	} else {
-		status, err = runEach(strings.Fields(*majors), flag.Args())
+		status, err = runEach(strings.Fields(*majors), flag.Args(), *pooled)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "with:", err)
@@ -46,7 +49,7 @@ func main() {
 }
 
 // run returns the command's exit status. A server that the environment names is used as it is.
-func run(args []string, o pgtest.Options) (status int, err error) {
+func run(args []string, o pgtest.Options, pooled bool) (status int, err error) {
 	// Ctrl-C reaches the command by itself; we stay until it has ended.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -55,30 +58,20 @@ func run(args []string, o pgtest.Options) (status int, err error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), "PGTEST_REQUIRE=1")
-	if os.Getenv("TEST_DATABASE_URL") == "" {
-		ctx, interrupted := context.WithCancel(context.Background())
-		defer interrupted()
-		started := make(chan struct{})
-		go func() {
-			select {
-			case <-signals:
-				interrupted()
-			case <-started:
-			}
-		}()
-		o.Progress = os.Stderr
-		cluster, err := pgtest.Start(ctx, o)
-		close(started)
+	switch given := os.Getenv("TEST_DATABASE_URL") != ""; {
+	case given && pooled:
+		return 2, errors.New("TEST_DATABASE_URL names a server that PgBouncer cannot be put before: unset it")
+	case !given:
+		env, stop, err := provide(signals, o, pooled)
 		if err != nil {
 			return 1, err
 		}
 		defer func() {
-			if stopped := cluster.Stop(); stopped != nil {
+			if stopped := stop(); stopped != nil {
 				status, err = max(status, 1), errors.Join(err, stopped)
 			}
 		}()
-		cmd.Env = append(cmd.Env, "TEST_DATABASE_URL="+cluster.URL("postgres", "postgres"))
-		fmt.Fprintf(os.Stderr, "with: %s; look inside: %s\n", cluster.Source, cluster.Psql("postgres", "postgres"))
+		cmd.Env = append(cmd.Env, env...)
 	}
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("start %s: %w", args[0], err)
@@ -95,6 +88,37 @@ func run(args []string, o pgtest.Options) (status int, err error) {
 		return exited.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// provide starts what the command needs, unless a signal comes, and says where it is.
+func provide(signals <-chan os.Signal, o pgtest.Options, pooled bool) (env []string, stop func() error, err error) {
+	ctx, interrupted := context.WithCancel(context.Background())
+	defer interrupted()
+	started := make(chan struct{})
+	defer close(started)
+	go func() {
+		select {
+		case <-signals:
+			interrupted()
+		case <-started:
+		}
+	}()
+	o.Progress = os.Stderr
+	cluster, err := pgtest.Start(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	fmt.Fprintf(os.Stderr, "with: %s; look inside: %s\n", cluster.Source, cluster.Psql("postgres", "postgres"))
+	env = []string{"TEST_DATABASE_URL=" + cluster.URL("postgres", "postgres")}
+	if !pooled {
+		return env, cluster.Stop, nil
+	}
+	bouncer, err := pgtest.StartPgBouncer(ctx, cluster, "transaction", os.Stderr)
+	if err != nil {
+		return nil, nil, errors.Join(err, cluster.Stop())
+	}
+	env = append(env, "TEST_POOLER_URL="+bouncer.URL("postgres", "postgres"))
+	return env, func() error { return errors.Join(bouncer.Stop(), cluster.Stop()) }, nil
 }
 
 // passOn gives the command what was sent to us alone, until it has ended.

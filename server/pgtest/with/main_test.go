@@ -15,7 +15,8 @@ import (
 	"rowcast/server/pgtest"
 )
 
-// asChild makes the test binary the command: it exits with 7 if it finds the server that it was promised.
+// asChild makes the test binary the command: it exits with 7 if it finds the server that it was promised, named by the
+// variable of this name.
 const asChild = "PGTEST_WITH_CHILD"
 
 func TestMain(m *testing.M) {
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func child() int {
-	conn, err := pgx.Connect(context.Background(), os.Getenv("TEST_DATABASE_URL"))
+	conn, err := pgx.Connect(context.Background(), os.Getenv(os.Getenv(asChild)))
 	if err != nil || os.Getenv("PGTEST_REQUIRE") == "" {
 		return 1
 	}
@@ -36,10 +37,22 @@ func child() int {
 
 func TestRun(t *testing.T) {
 	t.Setenv("TEST_DATABASE_URL", "")
-	t.Setenv(asChild, "1")
-	status, err := run([]string{os.Args[0]}, pgtest.Options{})
+	t.Setenv(asChild, "TEST_DATABASE_URL")
+	status, err := run([]string{os.Args[0]}, pgtest.Options{}, false)
 	var none *pgtest.NotFoundError
 	if errors.As(err, &none) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if status != 7 || err != nil {
+		t.Errorf("status %d (%v), want the child's 7", status, err)
+	}
+}
+
+func TestRunThroughPgBouncer(t *testing.T) {
+	t.Setenv("TEST_DATABASE_URL", "")
+	t.Setenv(asChild, "TEST_POOLER_URL")
+	status, err := run([]string{os.Args[0]}, pgtest.Options{}, true)
+	if err != nil && (os.Getenv("CI") == "" || strings.Contains(err.Error(), "there is no PgBouncer here")) {
 		t.Skip(err)
 	}
 	if status != 7 || err != nil {
@@ -53,11 +66,14 @@ func TestStatus(t *testing.T) {
 		script string
 		want   int
 	}{{"exit 0", 0}, {"exit 3", 3}, {"kill -TERM $$", 128 + 15}} {
-		if status, err := run([]string{"sh", "-c", test.script}, pgtest.Options{}); status != test.want || err != nil {
+		if status, err := run([]string{"sh", "-c", test.script}, pgtest.Options{}, false); status != test.want || err != nil {
 			t.Errorf("%s: %d (%v), want %d", test.script, status, err, test.want)
 		}
 	}
-	if status, err := run([]string{"/nonexistent/command"}, pgtest.Options{}); status != 1 || err == nil {
+	if status, err := run([]string{"true"}, pgtest.Options{}, true); status != 2 || err == nil {
+		t.Errorf("PgBouncer before a server that is given: %d (%v)", status, err)
+	}
+	if status, err := run([]string{"/nonexistent/command"}, pgtest.Options{}, false); status != 1 || err == nil {
 		t.Errorf("no such command: %d (%v)", status, err)
 	}
 }
@@ -65,7 +81,7 @@ func TestStatus(t *testing.T) {
 // A server that is given is of one major; -majors would run the same tests again and again on it.
 func TestMajorsAndAGivenServer(t *testing.T) {
 	t.Setenv("TEST_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
-	if status, err := runEach([]string{"14", "18"}, []string{"true"}); status != 2 || err == nil {
+	if status, err := runEach([]string{"14", "18"}, []string{"true"}, false); status != 2 || err == nil {
 		t.Errorf("%d (%v), want 2", status, err)
 	}
 }

@@ -38,7 +38,7 @@ type outcome struct {
 
 // runEach runs the command with one major after the other and prints what came of it. One that cannot be had here is no
 // failure, but that all cannot is.
-func runEach(majors, args []string) (status int, err error) {
+func runEach(majors, args []string, pooled bool) (status int, err error) {
 	if os.Getenv("TEST_DATABASE_URL") != "" {
 		return 2, errors.New("TEST_DATABASE_URL names one server, and -majors several: unset it")
 	}
@@ -66,7 +66,7 @@ func runEach(majors, args []string) (status int, err error) {
 			return 1, err
 		}
 		begin, result := time.Now(), "passed"
-		code, err := run(args, o)
+		code, err := run(args, o, pooled)
 		switch {
 		case err != nil:
 			result = err.Error()
