@@ -17,7 +17,7 @@ const (
 	revokeRooms    = 10
 	// revokeStep is between a revocation and the next bare NOTIFY, and sendEvery between messages from the database, of
 	// which each goes to a room of 100.
-	revokeStep, sendEvery = 20 * time.Millisecond, 20 * time.Millisecond
+	revokeStep, sendEvery = 10 * time.Millisecond, 20 * time.Millisecond
 	// revokeMost is how many times a bare NOTIFY's latency a revocation may take, at the 99th percentile.
 	revokeMost = 10
 	// effectPatience is what the last revocations are given to arrive.
@@ -29,9 +29,9 @@ const (
 // turns: from a bare NOTIFY's COMMIT to when a listener has it. What arrives before the answer took no time.
 func (b *bench) revoke() (section, error) {
 	if b.options.quick {
-		return b.revokeSome(revokeSessions, 50)
+		return b.revokeSome(revokeSessions, 100)
 	}
-	return b.revokeSome(revokeSessions, 300)
+	return b.revokeSome(revokeSessions, 600)
 }
 
 func (b *bench) revokeSome(all, count int) (section, error) {

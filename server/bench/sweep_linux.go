@@ -8,6 +8,8 @@ import (
 
 const (
 	sweepSockets = 1000
+	// sweepTime is enough for a queue of 256 to overflow that grows by 50 a second.
+	sweepTime = 5 * time.Second
 	// multiple of the rate with which plain cannot keep up that Rowcast must.
 	multiple = 4
 	// upToDate is what keeping up means, beside losing nothing: who hears later than that does not.
@@ -38,7 +40,7 @@ func (b *bench) sweep() (section, error) {
 		b.say("%s at %s deliveries/s", t.name, figure(rate*sweepSockets))
 		m, err := b.measure(t, plan{
 			Sessions: spread(sweepSockets, 1, token), Rate: rate,
-			Warm: b.pick(700*time.Millisecond, 300*time.Millisecond), Window: b.pick(3*time.Second, time.Second),
+			Warm: b.pick(700*time.Millisecond, 300*time.Millisecond), Window: b.pick(sweepTime, time.Second),
 		})
 		return m.done, err
 	}
