@@ -190,6 +190,7 @@ func TestFailover(t *testing.T) {
 	}
 	led := *db
 	led.URL = whichever(db.URL)
+	led.PoolURL = led.URL
 	o := &outages{startWith(t, &led, whichever(db.As("listener")), nil), "listener"}
 
 	o.sends(t, "told", 10, "select 1")
