@@ -108,11 +108,15 @@ func (b *bundle) proven(t *testing.T) {
 
 const asynchronous = "set local synchronous_commit = off"
 
+// forgetful is a Postgres that leaves asynchronous commits unflushed for a while. At higher levels of the WAL the background
+// writer logs what runs every 15 seconds, and with it flushes all before.
+var forgetful = map[string]string{"wal_writer_delay": "10s", "wal_level": "minimal", "max_wal_senders": "0"}
+
 // Transactions that were told and then lost in a crash leave their ids to others. These must be told all the same.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	reserve(t, 1)
-	c := pgtest.NewCluster(t, pgtest.Options{Settings: map[string]string{"wal_writer_delay": "10s"}})
+	c := pgtest.NewCluster(t, pgtest.Options{Settings: forgetful})
 	db := c.DB(t)
 	b := startWith(t, db, db.URL, nil)
 	b.sends(t, "kept", 5, "select 1")
@@ -142,7 +146,7 @@ func TestCrash(t *testing.T) {
 func TestBackendCrash(t *testing.T) {
 	t.Parallel()
 	reserve(t, 1)
-	c := pgtest.NewCluster(t, pgtest.Options{Settings: map[string]string{"wal_writer_delay": "10s"}})
+	c := pgtest.NewCluster(t, pgtest.Options{Settings: forgetful})
 	db := c.DB(t)
 	b := startWith(t, db, db.URL, nil)
 	b.sends(t, "lost", 30, asynchronous)
