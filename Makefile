@@ -3,7 +3,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench lint build clean
+.PHONY: help run test test-matrix soak bench lint build clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[a-z ]* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,7 +18,9 @@ test: ## the whole suite, race detector on, against a throw-away Postgres (or TE
 # Half of the races lose connections to the database meanwhile.
 SOAK_RACES ?= 100000
 SOAK_MODELS ?= 5000000
-soak: ## races and models at full size (SOAK_RACES interleavings, SOAK_MODELS runs), and what they saw
+soak: ## races, models and attacks at full size (SOAK_RACES interleavings, SOAK_MODELS runs), and what they saw
+	HOSTILE_CONNECTS=100000 HOSTILE_JOINS=100000 HOSTILE_FLOOD=1000000 go run ./server/pgtest/with go test -timeout 24h -count 1 -v \
+		-run '^(TestConnectionChurn|TestVeryManyTopics|TestFloods)$$' ./server
 	RACE_ROUNDS=$$(($(SOAK_RACES) / 2)) MODEL_RUNS=$(SOAK_MODELS) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v \
 		-run '^(TestRaceOfRevocations|TestNothingIsDeliveredWithoutTheRight)$$' ./server ./server/hub
 
