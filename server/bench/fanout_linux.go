@@ -78,7 +78,7 @@ func (b *bench) fanout() (section, error) {
 			f.name + b.star(noisy), figure(ratio), figure(slices.Min(r.ratios)), figure(slices.Max(r.ratios)), figure(r.plain),
 			figure(median(r.floorCPU)), figure(median(r.ownCPU)), figure(median(r.floorRate)), figure(median(r.ownRate)),
 		})
-		s.bars = append(s.bars, bar{what: "fan-out " + f.name, figure: ratio, limit: f.least})
+		s.bars = append(s.bars, bar{what: "fan-out " + f.name, figure: ratio, limit: f.least, noisy: b.noisy > noisy})
 		if b.options.profile != "" {
 			if err := b.profile(servers.rowcast, p, "fanout-"+f.file); err != nil {
 				return s, err

@@ -13,7 +13,7 @@ const (
 	// joinedTime is enough for what joining left running to end.
 	joinedTime = 2 * time.Second
 	// scavengeTime is in which the runtime gives back at least a hundredth of its memory, if it has any to give.
-	scavengeTime = time.Second
+	scavengeTime = 2 * time.Second
 )
 
 // idle has many sockets join and do nothing. The server is fresh, so that its memory is theirs. What the kernel keeps for
@@ -93,11 +93,12 @@ func (b *bench) settle(t *target, sessions []session) (settled, error) {
 // collect has a server's runtime collect garbage, with default settings, and returns what it then has in RAM, once it has
 // given back to the kernel what it will. What the runtime keeps for later is part of it.
 func (b *bench) collect(t *target) (kb float64, err error) {
-	if t.admin != "" { // the floor has nothing to collect
-		for range 2 { // the first runs finalizers, which free more
-			if _, err := t.ask(b.ctx, "/debug/pprof/heap?gc=1"); err != nil {
-				return 0, fmt.Errorf("force a collection: %w", err)
-			}
+	if t.admin == "" { // the floor has nothing to collect
+		return residentKB(t.pid())
+	}
+	for range 2 { // the first runs finalizers, which free more
+		if _, err := t.ask(b.ctx, "/debug/pprof/heap?gc=1"); err != nil {
+			return 0, fmt.Errorf("force a collection: %w", err)
 		}
 	}
 	const shrinking = 0.99 // of what it was

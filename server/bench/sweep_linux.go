@@ -12,8 +12,9 @@ const (
 	sweepTime = 5 * time.Second
 	// multiple of the rate with which plain cannot keep up that Rowcast must.
 	multiple = 4
-	// upToDate is what keeping up means, beside losing nothing: who hears later than that does not.
-	upToDate = time.Second
+	// upToDate is what keeping up means, beside losing nothing, for the 99th percentile. A server whose queues grow is soon
+	// beyond it, however long it takes to lose its first client.
+	upToDate = 250 * time.Millisecond
 )
 
 // sweepRates are publications a second.
@@ -72,9 +73,9 @@ func (b *bench) sweep() (section, error) {
 		if rate == multiple*breaks {
 			where := fmt.Sprintf("at %s deliveries/s, %d times where plain breaks", figure(rate*sweepSockets), multiple)
 			s.bars = append(s.bars,
-				bar{what: "lost " + where, figure: float64(own.Lost), atMost: true},
-				bar{what: "cut " + where, figure: float64(own.Cut), atMost: true},
-				bar{what: "p99 " + where, figure: own.P99.Seconds() * 1e3, limit: upToDate.Seconds() * 1e3, atMost: true, unit: " ms"})
+				bar{what: "lost " + where, figure: float64(own.Lost), atMost: true, noisy: b.noisy > noisy},
+				bar{what: "cut " + where, figure: float64(own.Cut), atMost: true, noisy: b.noisy > noisy},
+				bar{what: "p99 " + where, figure: own.P99.Seconds() * 1e3, limit: upToDate.Seconds() * 1e3, atMost: true, unit: " ms", noisy: b.noisy > noisy})
 			if floor.broken() {
 				s.notes = append(s.notes, "The floor itself does not keep up at that rate: the machine cannot do it.")
 			}

@@ -24,6 +24,7 @@ type bar struct {
 	limit  float64
 	atMost bool // else at least
 	unit   string
+	noisy  bool // others disturbed a measurement behind it
 }
 
 func (b bar) cleared() bool {
@@ -41,7 +42,11 @@ func (b bar) String() string {
 	if b.atMost {
 		side = "at most"
 	}
-	return fmt.Sprintf("%s  %s: %s%s (%s %s%s)", verdict, b.what, figure(b.figure), b.unit, side, figure(b.limit), b.unit)
+	star := ""
+	if b.noisy {
+		star = " *"
+	}
+	return fmt.Sprintf("%s  %s: %s%s (%s %s%s)%s", verdict, b.what, figure(b.figure), b.unit, side, figure(b.limit), b.unit, star)
 }
 
 // print writes the section and tells whether all its bars were cleared.
