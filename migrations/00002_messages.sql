@@ -99,6 +99,12 @@ create function realtime._create_partition(day date) returns boolean
 declare part text := 'messages_' || to_char(day, 'YYYY_MM_DD');
 begin
   if to_regclass('realtime.' || part) is not null then return false; end if;
+  -- Whoever inserts now may be on the way to the default partition, and Postgres refuses a row that ATTACH overtakes there:
+  -- let them wait where the way has not been chosen yet. (Yesterday is the day of who began before midnight. For days to
+  -- come nobody is hindered.)
+  if day in (timezone('utc', now())::date, timezone('utc', now())::date - 1) then
+    lock table only realtime.messages in share row exclusive mode;
+  end if;
   -- First the default partition's lock: a row of this day that came in between the move and ATTACH would refuse it.
   lock table realtime.messages_default in access exclusive mode;
   execute format('create table realtime.%I (like realtime.messages including defaults including constraints)', part);

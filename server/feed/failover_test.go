@@ -108,9 +108,20 @@ func (b *bundle) proven(t *testing.T) {
 
 const asynchronous = "set local synchronous_commit = off"
 
-// forgetful is a Postgres that leaves asynchronous commits unflushed for a while. At higher levels of the WAL the background
-// writer logs what runs every 15 seconds, and with it flushes all before.
-var forgetful = map[string]string{"wal_writer_delay": "10s", "wal_level": "minimal", "max_wal_senders": "0"}
+// stopFlushing leaves asynchronous commits unflushed: it freezes the WAL writer. The returned function lets that end once
+// the server is dead; who is frozen does not notice.
+func stopFlushing(t *testing.T, db *pgtest.DB) (end func()) {
+	t.Helper()
+	writer := pidOf(t, db, `select pid from pg_stat_activity where backend_type = 'walwriter'`)
+	if err := syscall.Kill(writer, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	return sync.OnceFunc(func() { _ = syscall.Kill(writer, syscall.SIGKILL) })
+}
+
+// forgetful is a Postgres whose other processes flush nothing by themselves: at higher levels of the WAL the background
+// writer logs every 15 seconds what runs, and with it flushes all before.
+var forgetful = map[string]string{"wal_level": "minimal", "max_wal_senders": "0"}
 
 // Transactions that were told and then lost in a crash leave their ids to others. These must be told all the same.
 func TestCrash(t *testing.T) {
@@ -120,11 +131,18 @@ func TestCrash(t *testing.T) {
 	db := c.DB(t)
 	b := startWith(t, db, db.URL, nil)
 	b.sends(t, "kept", 5, "select 1")
+	end := stopFlushing(t, db)
+	defer end()
 	b.sends(t, "lost", 30, asynchronous)
 	said := b.await(t, last("lost", 30))
 	before := b.xids(t, "lost")
 	b.proven(t)
-	if err := c.Kill(t.Context()); err != nil {
+	killed := make(chan error, 1)
+	go func() { killed <- c.Kill(t.Context()) }()
+	for db.Admin.Ping(t.Context()) == nil {
+	}
+	end()
+	if err := <-killed; err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Resume(t.Context()); err != nil {
@@ -149,6 +167,8 @@ func TestBackendCrash(t *testing.T) {
 	c := pgtest.NewCluster(t, pgtest.Options{Settings: forgetful})
 	db := c.DB(t)
 	b := startWith(t, db, db.URL, nil)
+	end := stopFlushing(t, db)
+	defer end()
 	b.sends(t, "lost", 30, asynchronous)
 	said := b.await(t, last("lost", 30))
 	before := b.xids(t, "lost")
@@ -158,6 +178,7 @@ func TestBackendCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	said = append(said, b.await(t, "deaf")...)
+	end()
 	said = append(said, b.await(t, "hearing")...)
 	db.Admin.Reset()
 	b.sends(t, "again", 30, "select 1")
