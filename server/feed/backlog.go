@@ -20,7 +20,7 @@ import (
 type backlog struct {
 	from, to snapshot.Snapshot // what the second sees and the first does not
 	history  history
-	behind   cursor // of the journal: where the next page begins
+	after    cursor // of the journal: the next page begins behind it
 	read     bool   // there is no next page
 	late     []hint // messages heard meanwhile
 	told     int
@@ -71,7 +71,7 @@ func (f *Feed) catchUp(ctx context.Context, h hint) bool {
 		f.options.Sink.CaughtUp()
 		return true
 	}
-	b := &backlog{from: from, to: h.position.snapshot, history: h.position.history, behind: cursor{from.Oldest(), "0"}}
+	b := &backlog{from: from, to: h.position.snapshot, history: h.position.history, after: cursor{from.Oldest(), "0"}}
 	var marks missedMarks
 	for next, more := (cursor{xid: from.Oldest()}), true; more && !marks.everyone; {
 		if !f.insist(ctx, h.losses, func() (err error) {
@@ -127,6 +127,7 @@ func (s *missedMarks) tell(sink Sink) {
 
 // insist tries until it succeeds, or until the connection is lost for whose sake it is tried.
 func (f *Feed) insist(ctx context.Context, losses uint64, try func() error) bool {
+	said := ""
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		err := try()
 		f.mu.Lock()
@@ -135,7 +136,10 @@ func (f *Feed) insist(ctx context.Context, losses uint64, try func() error) bool
 		if err == nil || !current || ctx.Err() != nil {
 			return err == nil && current
 		}
-		f.options.Logger.Warn("what was missed is not known yet; trying again", "err", err)
+		if said != err.Error() { // the same trouble once
+			said = err.Error()
+			f.options.Logger.Warn("what was missed is not known yet; trying again", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return false
@@ -166,7 +170,9 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 	case !b.read:
 		missed, last, err := f.missedMessages(ctx, b)
 		if err != nil {
-			f.options.Logger.Warn("what was missed cannot be read; trying again", "err", err)
+			if b.wait == 0 {
+				f.options.Logger.Warn("what was missed cannot be read; trying again", "err", err)
+			}
 			b.wait = min(max(2*b.wait, firstWait), maxWait)
 			b.due = now.Add(b.wait)
 			return
@@ -178,11 +184,11 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 		}
 		b.told += len(missed)
 		f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMessage.String()).Add(float64(len(missed)))
-		if b.read = last == b.behind; b.read {
+		if b.read = last == b.after; b.read {
 			f.seen.advance(b.to, time.Now())
 			return
 		}
-		b.behind = last
+		b.after = last
 		f.seen.advance(b.from.Upto(last.xid, b.to), time.Now())
 	case len(b.late) > 0:
 		n := min(len(b.late), maxFetch)
@@ -213,7 +219,7 @@ func (f *Feed) missedMarks(ctx context.Context, b *backlog, after cursor, marks 
 // missedMessages is the next page of the journal: what was missed, and the last entry looked at.
 func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted, last cursor, err error) {
 	var text string
-	last, err = f.page(ctx, b, sql.MissedMessages, b.behind, []any{&text}, func(at cursor) error {
+	last, err = f.page(ctx, b, sql.MissedMessages, b.after, []any{&text}, func(at cursor) error {
 		t, err := parseToken(text)
 		if err != nil {
 			return err

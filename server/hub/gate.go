@@ -31,7 +31,7 @@ type gate struct {
 	pace     *rate.Limiter     // of asking again; made when first needed
 
 	deafAt  uint64 // marks when the database fell silent; 0 while it is heard
-	doubted bool   // late frames may fall into a time without rights (see late)
+	doubted bool   // late frames may fall into a time without rights (see frame)
 	missed  int    // of those: withheld, and the member not yet told
 }
 
@@ -112,15 +112,13 @@ const (
 // it, and behind answers that saw more: it takes that there was no strict mark at all.
 func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool, maxBytes int) frameFate {
 	switch {
-	case g.state == gateNew, g.state == gateEnded, g.since.Sees(xid):
+	case g.state == gateNew, g.state == gateEnded, g.since.Sees(xid), g.state == gateOpen && !g.rights.Broadcast.Receive:
 		return frameSkip
 	case late && g.doubted:
 		g.missed++
 		return frameSkip
-	case g.state == gateOpen && g.rights.Broadcast.Receive:
-		return frameGive
 	case g.state == gateOpen:
-		return frameSkip
+		return frameGive
 	case maxBytes > 0 && g.bytes > 0 && g.bytes+f.Size() > maxBytes: // alone, any legal frame may wait
 		return frameOverflow
 	}
