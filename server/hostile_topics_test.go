@@ -153,8 +153,10 @@ func TestVeryManyTopics(t *testing.T) {
 			})
 			joins := hostileCount(t, "HOSTILE_JOINS", 3000)
 			c := r.upgrade(token(t, "evil", "authenticated", nil))
+			unanswered := make(chan struct{}, 1000) // with more the client might be closed for reading too slowly
 			go func() {
 				for i := range joins {
+					unanswered <- struct{}{}
 					if !c.message(fmt.Sprintf(`["%[1]d","%[1]d","realtime:%[1]d","phx_join",{"config":{"private":%[2]v}}]`, i, i%100 == 99)) {
 						return
 					}
@@ -176,6 +178,7 @@ func TestVeryManyTopics(t *testing.T) {
 				}
 				code, _, _ := strings.Cut(answer.Status+" "+answer.Response.Reason, ":")
 				answers[code]++
+				<-unanswered
 			}
 			t.Logf("%d joins: %v", joins, answers)
 			c.alive("the joins")
