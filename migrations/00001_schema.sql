@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 -- The schema itself exists already: `rowcast migrate` makes it first, because the version table lives in it.
 comment on schema realtime is 'Rowcast: channels whose rights are the Row Level Security policies on realtime.messages.';
 
@@ -20,6 +21,7 @@ alter table realtime._settings enable row level security;
 alter table realtime.schema_version enable row level security;
 
 -- +goose Down
+set local lock_timeout = '5s';
 alter table realtime.schema_version disable row level security;
 comment on table realtime.schema_version is null;
 drop table realtime._settings;

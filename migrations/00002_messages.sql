@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 create table realtime.messages (
   topic          text      not null,
   extension      text      not null,
@@ -162,6 +163,7 @@ comment on function realtime._maintain(interval) is 'Makes the partitions from y
 revoke execute on function realtime._broadcast(), realtime._create_partition(date), realtime._maintain(interval) from public;
 
 -- +goose Down
+set local lock_timeout = '5s';
 drop function realtime._maintain(interval);
 drop function realtime._create_partition(date);
 drop table realtime.messages;

@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 -- The one place where rights are found out: by doing, as the role in question, what the policies are about.
 
 -- +goose StatementBegin
@@ -175,6 +176,7 @@ revoke execute on function
   from public;
 
 -- +goose Down
+set local lock_timeout = '5s';
 drop function realtime.can(text, text, text, jsonb, text);
 drop function realtime._decide(text[], text[], text[], text[], text[], text[]);
 drop function realtime._become(text, text, text, text);

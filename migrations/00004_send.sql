@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 -- Both run with the caller's rights: whoever calls needs INSERT on realtime.messages and a policy that lets him. A
 -- failure is an error in the caller's transaction; what is not delivered was never committed.
 
@@ -55,6 +56,7 @@ comment on function realtime.send_binary(bytea, text, text, boolean) is
   'Broadcasts raw bytes to a channel, if and when the calling transaction commits. Only clients on wire version 2.0.0 can receive them.';
 
 -- +goose Down
+set local lock_timeout = '5s';
 drop function realtime.send_binary(bytea, text, text, boolean);
 drop function realtime.send(jsonb, text, text, boolean);
 drop function realtime._send(jsonb, bytea, text, text, boolean);

@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 -- A change of a watched table is a hint to the server: ask the policies again. The hint can be forged by anyone who can
 -- NOTIFY, so it carries nothing but whom to ask about.
 
@@ -171,6 +172,7 @@ comment on function realtime.invalidate(text, text) is 'Decides these sessions a
 revoke execute on function realtime._fill(text[], jsonb), realtime.invalidate(text, text) from public;
 
 -- +goose Down
+set local lock_timeout = '5s';
 drop function realtime.invalidate(text, text);
 drop function realtime.unwatch(regclass);
 drop function realtime.watch(regclass, name, text, name[]);

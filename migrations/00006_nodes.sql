@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 -- Rooms live in a server's memory, so two servers on one database would split them, and nobody would be told. A server
 -- serves only while it has a row here.
 create table realtime._nodes (
@@ -15,4 +16,5 @@ comment on column realtime._nodes.started_at is 'When the server began to serve.
 comment on column realtime._nodes.expires_at is 'From then on, by this database''s clock, another server may remove the row and serve instead.';
 
 -- +goose Down
+set local lock_timeout = '5s';
 drop table realtime._nodes;

@@ -1,4 +1,5 @@
 -- +goose Up
+set local lock_timeout = '5s';
 -- A NOTIFY reaches those who listen at its COMMIT, and nobody later. What a server needs to make up for an outage is in
 -- tables: messages in the journal, and here the marks.
 create table realtime._marks (
@@ -141,6 +142,7 @@ comment on function realtime._maintain(interval) is 'Makes the partitions from y
 revoke execute on function realtime._changed(text, text, boolean) from public;
 
 -- +goose Down
+set local lock_timeout = '5s';
 -- +goose StatementBegin
 create or replace function realtime._maintain(retention interval) returns table (created int, dropped int)
   language plpgsql set lock_timeout = '2s' as $$

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -62,4 +63,18 @@ func queries(t *testing.T) map[string]string {
 		texts[filepath.Base(path)] = string(text)
 	}
 	return texts
+}
+
+// What waits for a lock on a table has everybody else wait behind it, so no migration does for long.
+func TestMigrationsBoundTheirLocks(t *testing.T) {
+	t.Parallel()
+	const bound = "set local lock_timeout = '5s';\n"
+	rewritten(t, func(text string) string {
+		for _, direction := range []string{"-- +goose Up\n", "-- +goose Down\n"} {
+			if !strings.Contains(text, direction+bound) {
+				t.Errorf("does not begin with %q after %q: %.100s", bound, direction, text)
+			}
+		}
+		return text
+	})
 }

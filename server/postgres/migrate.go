@@ -33,6 +33,8 @@ const (
 	migrateLockSlice = time.Second
 	// migrateUnlockTimeout bounds the end of the locking transaction once the work is done.
 	migrateUnlockTimeout = 5 * time.Second
+
+	lockNotAvailable = "55P03"
 )
 
 // ErrMigrationLocked says that another server was migrating the database for the whole wait.
@@ -148,6 +150,10 @@ func (m Migrator) run(ctx context.Context, work func(*goose.Provider) ([]*goose.
 		results = partial.Applied
 		err = fmt.Errorf("migrate %s %s: %w", partial.Failed.Direction, path.Base(partial.Failed.Source.Path), partial.Err)
 	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == lockNotAvailable {
+		err = fmt.Errorf("somebody else's transaction uses what is to be changed; nothing of this migration is applied, try again: %w", err)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // the server only says that it was asked to stop
 	}
@@ -186,7 +192,7 @@ func (m Migrator) lock(ctx context.Context, conn *pgx.Conn) (unlock func(), err 
 		}
 		endLock(ctx, tx)
 		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || refused.Code != "55P03" { // lock_not_available: the slice is over
+		if !errors.As(err, &refused) || refused.Code != lockNotAvailable { // or else the slice is over
 			return nil, fmt.Errorf("take migration lock: %w", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rowcast/migrations"
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
 )
@@ -247,6 +249,44 @@ func TestCancelledMigrationStopsInTheServer(t *testing.T) {
 		t.Errorf("got %v, want the cancellation", err)
 	}
 	awaitWaiter(t, db, 0)
+}
+
+// TestMigrationWaitsForNoTableForLong: who waits for a table has everybody else wait behind it.
+func TestMigrationWaitsForNoTableForLong(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	before := catalog(t, db.Admin)
+	reader, err := db.Admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Rollback(context.Background())
+	if _, err := reader.Exec(t.Context(), "select from realtime.messages, realtime._marks"); err != nil {
+		t.Fatal(err)
+	}
+	impatient := fstest.MapFS{}
+	err = fs.WalkDir(migrations.FS, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(migrations.FS, name)
+		impatient[name] = &fstest.MapFile{Data: bytes.ReplaceAll(text, []byte("lock_timeout = '5s'"), []byte("lock_timeout = '50ms'"))}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := postgres.Migrator{URL: db.URL, Files: impatient}
+	if _, err := m.Down(t.Context()); err == nil || !strings.Contains(err.Error(), "try again") || !strings.Contains(err.Error(), "55P03") {
+		t.Errorf("got %v, want the lock that cannot be had", err)
+	}
+	if diff := cmp.Diff(before, catalog(t, db.Admin)); diff != "" {
+		t.Errorf("half undone: %s", diff)
+	}
+	reader.Rollback(t.Context())
+	if _, err := m.Down(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
 }
 
 // awaitWaiter returns once so many backends of the database wait for a lock.
