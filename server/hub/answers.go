@@ -1,0 +1,144 @@
+package hub
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// A subscription is decided again at once, and again, but not for ever: beyond the burst so many times a second.
+const (
+	againPerSecond = 20
+	againBurst     = 20
+)
+
+// maxJoinAsks is how often a join is asked about while marks keep coming: with their pace, a few seconds.
+const maxJoinAsks = 60
+
+// rebind has a subscription live by other claims.
+type rebind struct {
+	sub     *Subscription
+	subject string
+}
+
+func (e rebind) apply(w *worker) {
+	s := e.sub
+	if s.gate.state == gateNew || s.gate.state == gateEnded {
+		return
+	}
+	w.unindex(s)
+	s.subject = canonical(e.subject)
+	w.index(s)
+	if !s.gate.paced { // an answer under way is about the old claims; a question not sent yet will be about the new
+		s.gate.round++
+		s.gate.asking = false
+	}
+	w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()})
+}
+
+// answer is what Postgres said.
+type answer struct {
+	sub     *Subscription
+	verdict Verdict
+}
+
+func (e answer) apply(w *worker) {
+	s, g := e.sub, &e.sub.gate
+	w.listen()
+	if !g.asking || e.verdict.Round != g.round || g.state == gateEnded || w.deaf {
+		return
+	}
+	g.asking = false
+	first := g.state == gateJoining
+	switch {
+	case e.verdict.Err != nil:
+		w.end(s, EndUndecided, e.verdict)
+		return
+	case first && g.asks >= maxJoinAsks:
+		w.end(s, EndUndecided, e.verdict)
+		return
+	case first && !e.verdict.Rights.Any():
+		if g.unseen(e.verdict) { // a right may have been given meanwhile
+			w.askAgain(s)
+			return
+		}
+		w.end(s, EndRefused, e.verdict)
+		return
+	case !first && g.rights.lost(e.verdict.Rights), !e.verdict.Rights.Any():
+		w.options.Metrics.RevokeSeconds.Observe(time.Since(g.markedAt).Seconds())
+		w.end(s, EndRevoked, e.verdict)
+		return
+	}
+	release := g.allow(e.verdict)
+	if first && g.state != gateJoining {
+		s.member.Admitted(g.rights)
+	}
+	for _, frame := range release.frames {
+		w.deliver(s, frame)
+	}
+	w.withheld(s, release.withheld)
+	if g.state != gateOpen {
+		w.askAgain(s) // a mark came that this answer did not see
+		return
+	}
+	w.settle(s)
+	if !first {
+		s.member.Decided(g.rights)
+	}
+}
+
+// withheld tells a member of frames that it was not given.
+func (w *worker) withheld(s *Subscription, frames int) {
+	if frames > 0 {
+		w.options.Metrics.Withheld.WithLabelValues("right_in_doubt").Add(float64(frames))
+		s.member.Withheld(frames)
+	}
+}
+
+// askAgain has a subscription decided again, unless it is being asked about already. Anyone can forge a mark: what that
+// costs is bounded for each subscription.
+func (w *worker) askAgain(s *Subscription) {
+	g := &s.gate
+	if g.asking || w.deaf {
+		return
+	}
+	if g.pace == nil {
+		g.pace = rate.NewLimiter(againPerSecond, againBurst)
+	}
+	delay := g.pace.Reserve().Delay()
+	if delay == 0 || w.later == nil {
+		s.ask()
+		return
+	}
+	g.round++
+	g.asking, g.paced = true, true // the marks that come meanwhile are answered with this one
+	w.later(delay, askNow{s, g.round})
+}
+
+// askNow is an ask whose time has come.
+type askNow struct {
+	sub   *Subscription
+	round uint64
+}
+
+func (e askNow) apply(*worker) {
+	if g := &e.sub.gate; g.asking && g.round == e.round && g.state != gateEnded {
+		e.sub.ask()
+	}
+}
+
+func (s *Subscription) ask() {
+	s.gate.asking, s.gate.paced, s.gate.asked = true, false, s.gate.marks
+	s.gate.round++
+	s.gate.asks++
+	s.member.Ask(s, s.gate.round, s.gate.state == gateJoining)
+}
+
+// end takes a subscription out and says why.
+func (w *worker) end(s *Subscription, why End, v Verdict) {
+	if s.gate.state == gateEnded {
+		return
+	}
+	w.remove(s)
+	s.member.Ended(why, v)
+}
