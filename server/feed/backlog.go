@@ -128,15 +128,12 @@ func (s *missedMarks) tell(sink Sink) {
 // insist tries until it succeeds, or until the connection is lost for whose sake it is tried.
 func (f *Feed) insist(ctx context.Context, losses uint64, try func() error) bool {
 	said := ""
-	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+	for wait := firstWait; !f.lostSince(losses); wait = min(2*wait, maxWait) {
 		err := try()
-		f.mu.Lock()
-		current := f.losses == losses
-		f.mu.Unlock()
-		if err == nil || !current || ctx.Err() != nil {
-			return err == nil && current
+		if err == nil {
+			return f.excuse(losses)
 		}
-		if said != err.Error() { // the same trouble once
+		if said != err.Error() && ctx.Err() == nil { // the same trouble once
 			said = err.Error()
 			f.options.Logger.Warn("what was missed is not known yet; trying again", "err", err)
 		}
@@ -146,6 +143,27 @@ func (f *Feed) insist(ctx context.Context, losses uint64, try func() error) bool
 		case <-time.After(wait):
 		}
 	}
+	return false
+}
+
+func (f *Feed) lostSince(losses uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.losses != losses
+}
+
+// excuse gives the connection in use more time: what it said, and that may be heartbeats, is not looked at before the marks
+// have been read. false: it is lost.
+func (f *Feed) excuse(losses uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.losses != losses {
+		return false
+	}
+	if !f.since.IsZero() {
+		f.since = time.Now()
+	}
+	return true
 }
 
 // missed says that something was said which nobody can find out any more.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,7 +25,7 @@ type outages struct {
 	role string
 }
 
-func startWithOutages(t *testing.T, hold func(feed.Message)) *outages {
+func startWithOutages(t *testing.T, hold func(feed.Message), change ...func(*feed.Options)) *outages {
 	t.Helper()
 	db := pgtest.New(t)
 	role := "listener_" + strings.ToLower(rand.Text()[:12])
@@ -42,7 +43,7 @@ func startWithOutages(t *testing.T, hold func(feed.Message)) *outages {
 			t.Error(err)
 		}
 	})
-	return &outages{startWith(t, db, address, hold), role}
+	return &outages{startWith(t, db, address, hold, change...), role}
 }
 
 // begin ends the listener's connection and lets it make no other.
@@ -192,6 +193,21 @@ func TestMarksOfAnOutage(t *testing.T) {
 		} else if !slices.Equal(got, test.want) {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+// A database that takes longer to give the marks than silence may last is not silent.
+func TestMarksThatTakeLong(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil, func(o *feed.Options) { o.DeafAfter = time.Second })
+	o.begin(t)
+	o.exec(t, `insert into realtime._marks (xid, aim) select pg_current_xact_id(), json_build_object('s', 'u' || i) from generate_series(1, 8000) as i;
+		alter table realtime._marks rename to hidden;
+		create view realtime._marks as with page as materialized (select pg_sleep(0.4)) select hidden.* from page, realtime.hidden;
+		alter view realtime._marks owner to rowcast`)
+	said := o.end(t)
+	if got := slices.Index(said, "caught up") - slices.Index(said, "catching up") - 1; got != 8000 || slices.Contains(said, "deaf") {
+		t.Errorf("%d marks told: %.200q", got, said)
 	}
 }
 

@@ -100,7 +100,7 @@ type Feed struct {
 	hearing  bool
 	heard    bool      // ever
 	trouble  string    // the last, since the feed last heard
-	since    time.Time // when the connection in use began to hear; zero while there is none
+	since    time.Time // since when the connection in use could have been heard; zero while there is none
 	waiting  map[int]func()
 	nextWait int
 
