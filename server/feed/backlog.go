@@ -20,9 +20,10 @@ import (
 type backlog struct {
 	from, to snapshot.Snapshot // what the second sees and the first does not
 	history  history
-	after    cursor // of the journal: the next page begins behind it
-	read     bool   // there is no next page
-	late     []hint // messages heard meanwhile
+	after    cursor   // of the journal: the next page begins behind it
+	missed   []wanted // of the page before it: to be told
+	read     bool     // there is no next page
+	late     []wanted // heard meanwhile
 	told     int
 
 	wait    time.Duration // after an attempt that failed; 0: it did not
@@ -55,26 +56,26 @@ var errElsewhere = errors.New("LISTEN_DATABASE_URL and DATABASE_URL lead to diff
 
 // catchUp finds out what was missed before a connection was made, and tells at once what rights may have changed. false:
 // the connection was lost again meanwhile.
-func (f *Feed) catchUp(ctx context.Context, h hint) bool {
+func (f *Feed) catchUp(ctx context.Context, at *found) bool {
 	if len(f.seen.moments) == 0 {
-		f.seen.begin(h.position, time.Now())
+		f.seen.begin(at.position, time.Now())
 		return true
 	}
-	from, same, err := f.seen.resume(h.position)
+	from, same, err := f.seen.resume(at.position)
 	if !same {
 		f.options.Sink.Rewound(from)
 	}
 	f.options.Sink.CatchingUp()
 	if err != nil {
 		f.missed(err.Error())
-		f.seen.begin(h.position, time.Now())
+		f.seen.begin(at.position, time.Now())
 		f.options.Sink.CaughtUp()
 		return true
 	}
-	b := &backlog{from: from, to: h.position.snapshot, history: h.position.history, after: cursor{from.Oldest(), "0"}}
+	b := &backlog{from: from, to: at.snapshot, history: at.history, after: cursor{from.Oldest(), "0"}}
 	var marks missedMarks
 	for next, more := (cursor{xid: from.Oldest()}), true; more && !marks.everyone; {
-		if !f.insist(ctx, h.losses, func() (err error) {
+		if !f.insist(ctx, at.losses, func() (err error) {
 			next, more, err = f.missedMarks(ctx, b, next, &marks)
 			return err
 		}) {
@@ -185,38 +186,43 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 	switch {
 	case b.patient.IsZero(), now.Before(b.patient) && !f.options.Sink.Settled():
 		b.due = now.Add(settleEvery)
+	case len(b.missed) > 0:
+		n := min(len(b.missed), maxFetch)
+		f.messages(ctx, b.missed[:n])
+		b.missed = b.missed[n:]
+		b.told += n
+		f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMessage.String()).Add(float64(n))
 	case !b.read:
-		missed, last, err := f.missedMessages(ctx, b)
-		if err != nil {
-			if b.wait == 0 {
-				f.options.Logger.Warn("what was missed cannot be read; trying again", "err", err)
-			}
-			b.wait = min(max(2*b.wait, firstWait), maxWait)
-			b.due = now.Add(b.wait)
-			return
-		}
-		b.wait = 0
-		f.messages(ctx, missed)
-		if ctx.Err() != nil {
-			return
-		}
-		b.told += len(missed)
-		f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMessage.String()).Add(float64(len(missed)))
-		if b.read = last == b.after; b.read {
-			f.seen.advance(b.to, time.Now())
-			return
-		}
-		b.after = last
-		f.seen.advance(b.from.Upto(last.xid, b.to), time.Now())
+		f.readOn(ctx, b)
 	case len(b.late) > 0:
 		n := min(len(b.late), maxFetch)
-		f.messages(ctx, f.wanted(b.late[:n]))
+		f.messages(ctx, f.news(b.late[:n]))
 		b.late = b.late[n:]
 	default:
 		f.backlog = nil
 		f.options.Logger.Info("caught up with what was not heard", "messages", b.told)
 		f.options.Sink.CaughtUp()
 	}
+}
+
+// readOn reads the next page. All before it has been told.
+func (f *Feed) readOn(ctx context.Context, b *backlog) {
+	missed, last, err := f.missedMessages(ctx, b)
+	if err != nil {
+		if b.wait == 0 && ctx.Err() == nil {
+			f.options.Logger.Warn("what was missed cannot be read; trying again", "err", err)
+		}
+		b.wait = min(max(2*b.wait, firstWait), maxWait)
+		b.due = time.Now().Add(b.wait)
+		return
+	}
+	b.wait = 0
+	if b.read = last == b.after; b.read {
+		f.seen.advance(b.to, time.Now())
+	} else if last.xid != b.after.xid { // a moment lies between transactions
+		f.seen.advance(b.from.Upto(b.after.xid, b.to), time.Now())
+	}
+	b.missed, b.after = missed, last
 }
 
 // missedMarks adds a page of the marks that were missed, and returns the last one looked at. Those that are known to have

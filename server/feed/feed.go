@@ -76,9 +76,13 @@ type Options struct {
 	fetchLimits postgres.Limits // tests have less time; 0: fetchLimits
 }
 
-// maxInbox bounds the hints not yet worked off (about 100 bytes each). Beyond it the feed gives up its place, goes deaf
-// and begins anew: nothing is dropped in silence.
-const maxInbox = 1 << 20
+const (
+	// maxInbox bounds the hints not yet worked off, in bytes: about a million messages. Beyond it the feed gives up its
+	// place, goes deaf and begins anew: nothing is dropped in silence.
+	maxInbox = 128 << 20
+	// maxLate bounds the messages that wait behind a backlog (32 bytes each), with the same end.
+	maxLate = 1 << 20
+)
 
 // Feed runs from Run's start to its end.
 type Feed struct {
@@ -93,6 +97,7 @@ type Feed struct {
 
 	mu       sync.Mutex // guards all below
 	inbox    []hint
+	bytes    int // of the inbox
 	overflow bool
 	fences   map[string]*fence // on their way, by nonce
 	epoch    uint64            // counts connections made and lost: a proof holds within one
@@ -173,11 +178,12 @@ func (f *Feed) put(h hint) {
 		f.overflow = false
 		f.inbox = append(f.inbox, h)
 	case f.overflow && h.kind < hintProven: // until there is a connection again, nothing that it says has a place
-	case len(f.inbox) >= maxInbox && h.kind < hintProven:
+	case f.bytes+h.size() > maxInbox && h.kind < hintProven:
 		f.overrun()
 		f.inbox = append(f.inbox, hint{kind: hintLost})
 	default:
 		f.inbox = append(f.inbox, h)
+		f.bytes += h.size()
 	}
 	f.mu.Unlock()
 	select {
@@ -201,7 +207,7 @@ func (f *Feed) work(ctx context.Context) {
 		}
 		f.mu.Lock()
 		batch := f.inbox
-		f.inbox = nil
+		f.inbox, f.bytes = nil, 0
 		f.mu.Unlock()
 		f.apply(ctx, batch)
 		f.tellBacklog(ctx)
@@ -217,13 +223,13 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 		}
 		switch h.kind {
 		case hintMessage:
-			n := messagesAhead(batch)
+			ahead := messagesAhead(batch)
 			if f.backlog == nil {
-				f.messages(ctx, f.wanted(batch[:n]))
+				f.messages(ctx, f.news(ahead))
 			} else {
-				f.keepWaiting(batch[:n])
+				f.keepWaiting(ahead)
 			}
-			batch = batch[n:]
+			batch = batch[len(ahead):]
 			continue
 		case hintMark:
 			f.options.Sink.Mark(h.mark)
@@ -231,12 +237,12 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 		case hintFence:
 			f.reached(h.nonce)
 		case hintProven:
-			f.prove(h)
+			f.prove(h.proof)
 		case hintLost:
 			f.lose()
 		case hintConnected:
 			f.lose() // what was said before this LISTEN was not heard
-			f.behind = !f.catchUp(ctx, h)
+			f.behind = !f.catchUp(ctx, h.found)
 			go f.sendBeat(ctx)
 		}
 		batch = batch[1:]
@@ -251,8 +257,8 @@ func (f *Feed) lose() {
 }
 
 // keepWaiting puts messages behind the backlog.
-func (f *Feed) keepWaiting(messages []hint) {
-	if len(f.backlog.late)+len(messages) <= maxInbox {
+func (f *Feed) keepWaiting(messages []wanted) {
+	if len(f.backlog.late)+len(messages) <= maxLate {
 		f.backlog.late = append(f.backlog.late, messages...)
 		return
 	}
@@ -292,16 +298,16 @@ func (f *Feed) deaf() {
 
 // prove ends deafness: a heartbeat of this very connection was heard. It proves what was committed before it was sent,
 // so one that took too long proves nothing.
-func (f *Feed) prove(h hint) {
+func (f *Feed) prove(p *proof) {
 	f.turning.Lock()
 	defer f.turning.Unlock()
 	f.mu.Lock()
-	if h.epoch != f.epoch || f.since.IsZero() || time.Since(h.sent) > f.options.DeafAfter {
+	if p.epoch != f.epoch || f.since.IsZero() || time.Since(p.sent) > f.options.DeafAfter {
 		f.mu.Unlock()
 		return
 	}
 	was := f.hearing
-	lapsed := f.lease.renew(h.sent, f.options.DeafAfter) && was
+	lapsed := f.lease.renew(p.sent, f.options.DeafAfter) && was
 	f.hearing, f.heard, f.trouble = true, true, ""
 	var waiting []func()
 	if !was || lapsed {
@@ -312,7 +318,7 @@ func (f *Feed) prove(h hint) {
 	}
 	f.mu.Unlock()
 	if f.backlog == nil {
-		f.seen.advance(h.snapshot, time.Now())
+		f.seen.advance(p.snapshot, time.Now())
 	}
 	if lapsed { // and somebody may have asked meanwhile, and acted upon it
 		f.options.Sink.Deaf()

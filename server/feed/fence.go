@@ -116,7 +116,7 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	}
 	w.Then(func(reached bool) {
 		if reached {
-			f.put(hint{kind: hintProven, snapshot: snap, epoch: epoch, sent: sent})
+			f.put(hint{kind: hintProven, proof: &proof{snap, epoch, sent}})
 		}
 	})
 }

@@ -21,14 +21,15 @@ const maxFetch = 200
 // fetchLimits bound one read of messages, unless the options say otherwise.
 var fetchLimits = postgres.Limits{Statement: 5 * time.Second, Lock: 2 * time.Second}
 
-// messagesAhead counts the messages at the head of a batch that can be read together.
-func messagesAhead(batch []hint) int {
+// messagesAhead are those at the head of a batch that can be read together.
+func messagesAhead(batch []hint) (list []wanted) {
 	for i, h := range batch {
 		if h.kind != hintMessage || i == maxFetch {
-			return i
+			break
 		}
+		list = append(list, wanted{h.entry, h.token})
 	}
-	return len(batch)
+	return list
 }
 
 // wanted is a message to be read. Somebody else's guess of the token is another one.
@@ -79,12 +80,11 @@ func (f *Feed) messages(ctx context.Context, list []wanted) {
 	}
 }
 
-// wanted is what was not delivered before, each once.
-func (f *Feed) wanted(hints []hint) []wanted {
-	list := make([]wanted, 0, len(hints))
-	listed := make(map[wanted]bool, len(hints))
-	for _, h := range hints {
-		w := wanted{h.entry, h.token}
+// news is what was not delivered before, each once.
+func (f *Feed) news(heard []wanted) []wanted {
+	list := make([]wanted, 0, len(heard))
+	listed := make(map[wanted]bool, len(heard))
+	for _, w := range heard {
 		if f.seen.has(w) || listed[w] {
 			f.options.Metrics.FeedIgnored.WithLabelValues("repeated").Inc()
 			continue

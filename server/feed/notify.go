@@ -23,16 +23,29 @@ const channel = "realtime"
 
 // hint is one notification, read but not believed.
 type hint struct {
-	kind     hintKind
-	entry    entry             // of a message
-	token    token             // of a message or a mark that is kept: nobody knows it before the COMMIT
-	mark     Mark              // of a mark
-	nonce    string            // of a fence
-	snapshot snapshot.Snapshot // of a proof
-	epoch    uint64            // of a proof
-	sent     time.Time         // of a proof
-	position position          // of a connection
-	losses   uint64            // of a connection: before it
+	kind  hintKind
+	entry entry  // of a message
+	token token  // of a message or a mark that is kept: nobody knows it before the COMMIT
+	mark  Mark   // of a mark
+	nonce string // of a fence
+	proof *proof
+	found *found
+}
+
+// size is what a hint counts against the inbox's bound: about its size in memory, with what its sender chose.
+func (h hint) size() int { return 120 + len(h.mark.Subject) + len(h.mark.Topic) + len(h.nonce) }
+
+// proof is a heartbeat that came back.
+type proof struct {
+	snapshot snapshot.Snapshot // it was sent after all this
+	epoch    uint64
+	sent     time.Time
+}
+
+// found is what a new connection found.
+type found struct {
+	position
+	losses uint64 // before it
 }
 
 type hintKind uint8
@@ -41,7 +54,7 @@ const (
 	hintMessage   hintKind = iota
 	hintMark               //
 	hintFence              // one of our heartbeats or fences, or somebody's
-	hintProven             // ours: a heartbeat came back, and this is what it was sent after
+	hintProven             // ours: a heartbeat came back
 	hintLost               // ours: the source is interrupted here
 	hintConnected          // ours: the source begins here
 )
@@ -167,7 +180,7 @@ func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
 		f.inUse()
 	}
 	f.options.Metrics.FeedReconnects.Inc()
-	f.put(hint{kind: hintConnected, position: at, losses: losses})
+	f.put(hint{kind: hintConnected, found: &found{at, losses}})
 	if direct {
 		return nil
 	}
