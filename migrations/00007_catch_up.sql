@@ -108,6 +108,10 @@ begin
     return next;  -- another server is at it
     return;
   end if;
+  -- What a dump of another cluster brought: transactions whose ids are still to be given out here, to others.
+  delete from realtime._journal where xid >= pg_snapshot_xmax(pg_current_snapshot());
+  delete from realtime._marks where xid >= pg_snapshot_xmax(pg_current_snapshot());
+  delete from realtime._dropped where xid >= pg_snapshot_xmax(pg_current_snapshot());
   -- First what may take long: the locks of what follows are held until the transaction ends.
   with entries as (delete from realtime._journal j where j.inserted_at < cutoff returning j.xid),
        marks   as (delete from realtime._marks m where m.inserted_at < marked returning m.xid),

@@ -52,6 +52,22 @@ func TestMarksAreKept(t *testing.T) {
 	}
 }
 
+// A dump of another cluster brings entries of transactions that have not been here yet. Those that get their ids would pass
+// for them: their marks would be taken for repetitions, and not be said.
+func TestWhatADumpBroughtIsForgotten(t *testing.T) {
+	t.Parallel()
+	_, conn := watched(t, ", 'user_id', 'room:{room_id}'")
+	exec(t, conn, "delete from realtime._marks", "select realtime.send('1', 'e', 't'), realtime.invalidate('ours')",
+		"insert into realtime._journal (xid, message_id, inserted_at) select '999999999', id, inserted_at from realtime.messages",
+		"insert into realtime._marks (xid, aim) select i::text::xid8, '{}' from generate_series(999999990, 999999999) as i",
+		"insert into realtime._dropped (xid, upto) values ('999999999', '999999999')",
+		"select realtime._maintain('72 hours')")
+	got := values[string](t, conn, `select 'entry' from realtime._journal union all select aim from realtime._marks union all select 'dropped' from realtime._dropped`)
+	if want := []string{"entry", `{"s":"ours"}`}; !slices.Equal(got, want) {
+		t.Errorf("left: %q, want %q", got, want)
+	}
+}
+
 // However many rows a transaction changes, it leaves about a thousand marks. The last one, for everyone, goes with the
 // savepoint in which it was left, and comes again.
 func TestKeptMarksAreBounded(t *testing.T) {
