@@ -48,7 +48,7 @@ const (
 // messages reads what is wanted and tells the sink, in this order. It does not give up while the database can come
 // back: what follows in the feed must not overtake. A message that Postgres cannot print is dropped, and said so.
 func (f *Feed) messages(ctx context.Context, list []wanted) {
-	size, tries, wait := maxFetch, 0, firstWait
+	size, tries, wait, said := maxFetch, 0, firstWait, ""
 	for len(list) > 0 {
 		n := min(size, len(list))
 		done, err := f.fetch(ctx, list[:n])
@@ -70,7 +70,10 @@ func (f *Feed) messages(ctx context.Context, list []wanted) {
 		case isSlow(err):
 			tries++
 		}
-		f.options.Logger.Warn("messages not read; trying again", "err", err, "messages", len(list))
+		if said != err.Error() { // the same trouble once
+			said = err.Error()
+			f.options.Logger.Warn("messages not read; trying again", "err", err, "messages", len(list))
+		}
 		select {
 		case <-ctx.Done():
 			return
