@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"rowcast/server/metrics"
 )
@@ -60,5 +61,45 @@ func TestWhatWaitsBehindABacklogIsBounded(t *testing.T) {
 	f.apply(t.Context(), []hint{message, message, {kind: hintMark}, {kind: hintFence}}) // which would ask the pool, and tell the sink: there is neither
 	if f.backlog != nil || !f.behind || !f.overflow || f.losses != 1 || f.epoch != 1 {
 		t.Errorf("backlog %v, behind %t, overflow %t", f.backlog != nil, f.behind, f.overflow)
+	}
+}
+
+// told is a sink that is being decided, and counts how often it has caught up.
+type told struct {
+	Sink
+	settled  bool
+	caughtUp int
+}
+
+func (s *told) Settled() bool { return s.settled }
+func (s *told) CaughtUp()     { s.caughtUp++ }
+
+// Late messages wait for the database to be heard, and then for those who are decided again, but not for ever.
+func TestBacklogWaitsForThoseWhoAreDecided(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name                    string
+		heard, settled, waiting bool // waiting: for so long already as patience lasts
+		want                    bool
+	}{
+		{"deaf", false, true, false, false},
+		{"undecided", true, false, false, false},
+		{"undecided for long", true, false, true, true},
+		{"decided", true, true, false, true},
+	} {
+		f, sink := quiet(), &told{settled: test.settled}
+		f.options.Sink = sink
+		f.backlog = &backlog{read: true}
+		if test.heard {
+			f.lease.renew(time.Now(), time.Hour)
+		}
+		f.tellBacklog(t.Context())
+		if test.waiting {
+			f.backlog.due, f.backlog.patient = time.Time{}, f.backlog.patient.Add(-settleTime)
+			f.tellBacklog(t.Context())
+		}
+		if done := sink.caughtUp == 1 && f.backlog == nil; done != test.want {
+			t.Errorf("%s: caught up: %t", test.name, done)
+		}
 	}
 }
