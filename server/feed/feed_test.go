@@ -300,6 +300,16 @@ func TestMessageThatIsNeverReadIsDropped(t *testing.T) {
 	b.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`)
 }
 
+// Nobody waits for the next heartbeat when there is a connection again.
+func TestHeardAtOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := startWith(t, db, db.URL, nil, func(o *feed.Options) { o.Heartbeat = time.Hour })
+	b.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'rowcast listener'`)
+	b.await(t, "deaf")
+	b.await(t, "hearing")
+}
+
 // A frozen listener looks like a quiet one. Only the heartbeats tell.
 func TestSilenceIsNoticed(t *testing.T) {
 	t.Parallel()

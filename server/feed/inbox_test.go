@@ -64,14 +64,16 @@ func TestWhatWaitsBehindABacklogIsBounded(t *testing.T) {
 	}
 }
 
-// told is a sink that is being decided, and counts how often it has caught up.
+// told is a sink that counts what it is told of hearing.
 type told struct {
 	Sink
-	settled  bool
-	caughtUp int
+	settled        bool
+	caughtUp, deaf int
 }
 
 func (s *told) Settled() bool { return s.settled }
+func (s *told) Deaf()         { s.deaf++ }
+func (s *told) Hearing()      {}
 func (s *told) CaughtUp()     { s.caughtUp++ }
 
 // Late messages wait for the database to be heard, and then for those who are decided again, but not for ever.
@@ -100,6 +102,50 @@ func TestBacklogWaitsForThoseWhoAreDecided(t *testing.T) {
 		}
 		if done := sink.caughtUp == 1 && f.backlog == nil; done != test.want {
 			t.Errorf("%s: caught up: %t", test.name, done)
+		}
+	}
+}
+
+// A lost connection is said at once, gives up the fences, and what was to be told behind a backlog is left to the next one.
+func TestLossWhileCatchingUp(t *testing.T) {
+	t.Parallel()
+	f, sink := quiet(), &told{}
+	f.options.Sink, f.hearing, f.backlog = sink, true, &backlog{}
+	gone := false
+	f.NewFence().Then(func(reached bool) { gone = !reached })
+	lost := hint{kind: hintLost}
+	f.apply(t.Context(), []hint{lost, lost, {kind: hintMark}, {kind: hintMessage}}) // the last two would be told, or read
+	if sink.deaf != 1 || !gone || f.backlog != nil || !f.behind {
+		t.Errorf("deaf %d times, the fence gone: %t, a backlog: %t, behind: %t", sink.deaf, gone, f.backlog != nil, f.behind)
+	}
+}
+
+// A heartbeat proves something if it came back in time, over the connection over which it was sent. Then all that it was
+// sent after has been told, unless there is a backlog.
+func TestProofs(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	behind, snap := at(t, "100:100:", history{}), at(t, "200:200:", history{}).snapshot
+	for _, test := range []struct {
+		name    string
+		proof   proof
+		since   time.Time
+		backlog *backlog
+		hearing bool
+		floor   string
+	}{
+		{"one in time", proof{snap, 7, now}, now, nil, true, "200:200:"},
+		{"one behind a backlog", proof{snap, 7, now}, now, &backlog{}, true, "100:100:"},
+		{"one of another connection", proof{snap, 6, now}, now, nil, false, "100:100:"},
+		{"one that was under way too long", proof{snap, 7, now.Add(-6 * time.Second)}, now, nil, false, "100:100:"},
+		{"one without a connection", proof{snap, 7, now}, time.Time{}, nil, false, "100:100:"},
+	} {
+		f := quiet()
+		f.options.Sink, f.epoch, f.since, f.backlog = &told{}, 7, test.since, test.backlog
+		f.seen.begin(behind, now)
+		f.apply(t.Context(), []hint{{kind: hintProven, proof: &test.proof}})
+		if f.Hearing() != test.hearing || f.hearing != test.hearing || f.seen.floor().String() != test.floor {
+			t.Errorf("%s: hears %t, the floor %s", test.name, f.Hearing(), f.seen.floor())
 		}
 	}
 }
