@@ -300,6 +300,19 @@ func TestMessageThatIsNeverReadIsDropped(t *testing.T) {
 	b.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`)
 }
 
+// Anyone may repeat a notification, at once or afterwards.
+func TestRepeatedNotifications(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	const repeat = `select pg_notify('realtime', format('m %s %s %s', xid, seq, token)), pg_notify('realtime', format('m %s 0%s %s', xid, seq, token)) from realtime._journal;`
+	b.exec(t, `select realtime.send('1', 'e', 't');`+repeat+`select realtime.send('2', 'e', 't')`)
+	got := b.await(t, "message t e true 2")
+	b.exec(t, repeat+`select realtime.send('3', 'e', 't')`)
+	if got = append(got, b.await(t, "message t e true 3")...); !slices.Equal(got, sent(1, 2, 3)) {
+		t.Errorf("said %q", got)
+	}
+}
+
 // Nobody waits for the next heartbeat when there is a connection again.
 func TestHeardAtOnce(t *testing.T) {
 	t.Parallel()

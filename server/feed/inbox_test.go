@@ -149,3 +149,36 @@ func TestProofs(t *testing.T) {
 		}
 	}
 }
+
+// From the moment at which a connection is known to be lost nothing is vouched for, though the feed's own goroutine may
+// be busy; and no heartbeat on its way will prove anything.
+func TestLostConnectionVouchesForNothing(t *testing.T) {
+	t.Parallel()
+	f := quiet()
+	f.since = time.Now()
+	f.lease.renew(time.Now(), time.Hour)
+	losses, epoch := f.losses, f.epoch
+	f.interrupted()
+	if f.Hearing() || f.losses == losses || f.epoch == epoch || !f.since.IsZero() || len(f.inbox) != 1 || f.inbox[0].kind != hintLost {
+		t.Errorf("hears %t, %d losses, epoch %d, since %v, %d hints", f.Hearing(), f.losses, f.epoch, f.since, len(f.inbox))
+	}
+}
+
+// Whichever comes first, the fence or the answer of the database that it was sent.
+func TestFencesBeforeTheirAnswer(t *testing.T) {
+	t.Parallel()
+	f := quiet()
+	for _, want := range []bool{true, false} {
+		w := f.NewFence()
+		if want {
+			f.reached(w.nonce)
+		} else {
+			f.deaf()
+		}
+		var got []bool
+		w.Then(func(reached bool) { got = append(got, reached) })
+		if len(got) != 1 || got[0] != want || len(f.fences) != 0 {
+			t.Errorf("said %t, want %t; %d fences left", got, want, len(f.fences))
+		}
+	}
+}
