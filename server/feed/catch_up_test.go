@@ -126,6 +126,28 @@ func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
 	}
 }
 
+// A transaction that lasts makes pages of what was told long ago.
+func TestMissedBehindPagesThatWereTold(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	still, sendStill := transaction(t, o.bundle)
+	sendStill(0)
+	const told = 4500
+	o.exec(t, fmt.Sprintf(`select realtime.send(to_jsonb(i), 'e', 't') from generate_series(1, %d) as i`, told))
+	o.exec(t, fmt.Sprintf(`insert into realtime._marks (xid, aim) select pg_current_xact_id(), json_build_object('s', i) from generate_series(1, %d) as i`, told))
+	o.await(t, sent(told)[0])
+	o.proven(t)
+	o.begin(t)
+	o.exec(t, `select realtime.send('5000', 'e', 't'), realtime.invalidate('u')`)
+	if got, want := o.end(t), append([]string{"catching up", "mark u "}, append(sent(5000), "caught up")...); !slices.Equal(got, want) {
+		t.Errorf("said %.300q, want %q", got, want)
+	}
+	if err := still.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.await(t, sent(0)[0])
+}
+
 // Several pages, several transactions, one of them larger than a page; then again with little.
 func TestLargeOutage(t *testing.T) {
 	t.Parallel()
@@ -224,7 +246,7 @@ func TestOutageBeyondTheRetention(t *testing.T) {
 	for _, test := range []struct {
 		retention string
 		missed    bool
-	}{{"1 hour", false}, {"0", true}, {"1 hour", false}} {
+	}{{"1 hour", false}, {"0", true}, {"1 hour", false}, {"0", true}} {
 		o.begin(t)
 		o.exec(t, `select realtime.send('1', 'e', 't'), realtime.invalidate('u')`)
 		o.exec(t, `select realtime._maintain('`+test.retention+`')`)

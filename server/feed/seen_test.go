@@ -70,6 +70,19 @@ func TestBreakIsPast(t *testing.T) {
 	}
 }
 
+// Heartbeats may meet on their way.
+func TestFloorNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	s, now := newSeen(), time.Now()
+	s.begin(at(t, "100:100:", history{}), now)
+	for _, told := range []string{"200:200:", "150:150:"} {
+		s.advance(at(t, told, history{}).snapshot, now)
+	}
+	if got := s.floor().String(); got != "200:200:" {
+		t.Errorf("the floor is %s", got)
+	}
+}
+
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	s, start := newSeen(), time.Now()

@@ -53,7 +53,33 @@ func TestWhatIsCaughtUp(t *testing.T) {
 			if r.delivered != test.delivered+1 {
 				t.Errorf("%s (late: %t): the message after it was not delivered", test.name, late)
 			}
+			deaf{}.apply(w)
+			catchingUp{}.apply(w)
+			hears(t, w, r, s)
+			msg(w, 202)
+			caughtUp{}.apply(w)
+			if r.delivered != test.delivered+2 || r.withheld != test.withheld {
+				t.Errorf("%s (late: %t): after another outage, without marks: delivered %d, withheld %d", test.name, late, r.delivered, r.withheld)
+			}
 		}
+	}
+}
+
+// What follows lenient marks is withheld because of strict ones in the silence, not of those after it.
+func TestSilenceIsOver(t *testing.T) {
+	t.Parallel()
+	w, r, s := admitted(t, 0)
+	deaf{}.apply(w)
+	hears(t, w, r, s)
+	(&marking{mark: Mark{XID: 100, Topic: "a", Lenient: true}}).apply(w)
+	msg(w, 101)
+	(&marking{mark: Mark{XID: 102, Subject: "u"}}).apply(w)
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "200:200:")}}.apply(w)
+	for s.gate.state != gateOpen {
+		answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "200:200:")}}.apply(w)
+	}
+	if r.delivered != 1 || r.withheld != 0 {
+		t.Errorf("delivered %d, withheld %d", r.delivered, r.withheld)
 	}
 }
 
