@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rowcast/server/metrics"
+	"rowcast/server/snapshot"
 )
 
 func quiet() *Feed {
@@ -67,14 +68,17 @@ func TestWhatWaitsBehindABacklogIsBounded(t *testing.T) {
 // told is a sink that counts what it is told of hearing.
 type told struct {
 	Sink
-	settled        bool
-	caughtUp, deaf int
+	settled                bool
+	caughtUp, deaf, missed int
 }
 
-func (s *told) Settled() bool { return s.settled }
-func (s *told) Deaf()         { s.deaf++ }
-func (s *told) Hearing()      {}
-func (s *told) CaughtUp()     { s.caughtUp++ }
+func (s *told) Settled() bool             { return s.settled }
+func (s *told) Deaf()                     { s.deaf++ }
+func (s *told) Missed()                   { s.missed++ }
+func (s *told) Hearing()                  {}
+func (s *told) CatchingUp()               {}
+func (s *told) Rewound(snapshot.Snapshot) {}
+func (s *told) CaughtUp()                 { s.caughtUp++ }
 
 // Late messages wait for the database to be heard, and then for those who are decided again, but not for ever.
 func TestBacklogWaitsForThoseWhoAreDecided(t *testing.T) {
@@ -179,6 +183,25 @@ func TestFencesBeforeTheirAnswer(t *testing.T) {
 		w.Then(func(reached bool) { got = append(got, reached) })
 		if len(got) != 1 || got[0] != want || len(f.fences) != 0 {
 			t.Errorf("said %t, want %t; %d fences left", got, want, len(f.fences))
+		}
+	}
+}
+
+// What was told of a history that is gone says nothing of the messages of another one, though its ids are lower.
+func TestAnotherHistoryBeginsAnew(t *testing.T) {
+	t.Parallel()
+	for name, now := range map[string]position{
+		"another database": at(t, "100:100:", history{database: "b"}, 7),
+		"an older copy":    at(t, "100:100:", history{database: "a", timeline: "2"}, 7),
+	} {
+		f, sink := quiet(), &told{}
+		f.options.Sink = sink
+		f.seen.begin(at(t, "500:500:", history{database: "a"}, 7), time.Now())
+		if !f.catchUp(t.Context(), &found{position: now}) || f.backlog != nil || sink.missed != 1 || sink.caughtUp != 1 {
+			t.Errorf("%s: a backlog: %t, missed %d times, caught up %d times", name, f.backlog != nil, sink.missed, sink.caughtUp)
+		}
+		if f.seen.has(wanted{entry: entry{xid: 101}}) {
+			t.Errorf("%s: its messages pass for told", name)
 		}
 	}
 }
