@@ -68,18 +68,6 @@ func TestWhatADumpBroughtIsForgotten(t *testing.T) {
 	}
 }
 
-// Messages may be kept for longer.
-func TestMarksAreKeptForADay(t *testing.T) {
-	t.Parallel()
-	_, conn := watched(t, ", 'user_id', 'room:{room_id}'")
-	exec(t, conn, "delete from realtime._marks",
-		"insert into realtime._marks (xid, aim, inserted_at) select h::text::xid8, h::text, timezone('utc', now()) - h * interval '1 hour' from unnest('{23,25}'::int[]) as h",
-		"select realtime._maintain('72 hours')")
-	if got := values[string](t, conn, "select aim from realtime._marks"); !slices.Equal(got, []string{"23"}) {
-		t.Errorf("hours: %q are left", got)
-	}
-}
-
 // However many rows a transaction changes, it leaves about a thousand marks. The last one, for everyone, goes with the
 // savepoint in which it was left, and comes again.
 func TestKeptMarksAreBounded(t *testing.T) {
