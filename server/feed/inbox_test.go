@@ -205,3 +205,20 @@ func TestAnotherHistoryBeginsAnew(t *testing.T) {
 		}
 	}
 }
+
+// Who looked at the clock while the proof was late acted as if deaf: everyone is decided again.
+func TestLapsedProofIsSaid(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, lapsed := range []bool{false, true} {
+		f, sink := quiet(), &told{}
+		f.options.Sink, f.hearing, f.since = sink, true, now
+		if !lapsed {
+			f.lease.renew(now, time.Hour)
+		}
+		f.prove(&proof{sent: now})
+		if said := sink.deaf == 1; said != lapsed || !f.Hearing() {
+			t.Errorf("lapsed %t: deaf %d times, hears %t", lapsed, sink.deaf, f.Hearing())
+		}
+	}
+}
