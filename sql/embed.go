@@ -61,6 +61,9 @@ var LeaseRenew string
 //go:embed limits.sql
 var Limits string
 
+//go:embed listener_settings.sql
+var ListenerSettings string
+
 //go:embed maintain.sql
 var Maintain string
 

@@ -10,12 +10,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgxlisten"
+
+	ask "rowcast/sql"
 )
 
 // reconnectDelay is short because private delivery stands still meanwhile. (pgxlisten's own default is a minute.)
 const reconnectDelay = 250 * time.Millisecond
 
-// listenTimeout bounds LISTEN itself, which pgxlisten does not.
+// listenTimeout bounds what is asked before anything is heard, LISTEN included, which pgxlisten does not.
 const listenTimeout = 5 * time.Second
 
 // Listener hears one channel over a connection of its own. The functions are called on the connection's read loop, one
@@ -44,10 +46,15 @@ func (l Listener) Listen(ctx context.Context) error {
 	inner := pgxlisten.Listener{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { // ConnectTimeout bounds it, for each host of several
 			conn, err := pgx.ConnectConfig(ctx, config.Copy())
-			if err == nil {
-				h.setUp = time.AfterFunc(listenTimeout, func() { _ = conn.PgConn().Conn().Close() })
+			if err != nil {
+				return nil, err
 			}
-			return conn, err
+			h.setUp = time.AfterFunc(listenTimeout, func() { _ = conn.PgConn().Conn().Close() })
+			if _, err := conn.Exec(ctx, ask.ListenerSettings); err != nil {
+				closeConn(conn)
+				return nil, fmt.Errorf("set up the listener: %w", err)
+			}
+			return conn, nil
 		},
 		ReconnectDelay: reconnectDelay,
 		LogError: func(ctx context.Context, err error) {
@@ -67,7 +74,7 @@ func (l Listener) Listen(ctx context.Context) error {
 // handler is the listener as pgxlisten wants it.
 type handler struct {
 	Listener
-	setUp *time.Timer // ends a connection on which LISTEN is not answered
+	setUp *time.Timer // ends a connection on which that is not answered
 	told  bool        // why the connection ends, before pgxlisten sees that it does
 }
 
