@@ -10,8 +10,8 @@ import (
 	"rowcast/server/feed"
 )
 
-// heard counts notifications of a kind.
-func (b *bundle) heard(t *testing.T, kind string) (n float64) {
+// notifications counts notifications of a kind.
+func (b *bundle) notifications(t *testing.T, kind string) (n float64) {
 	t.Helper()
 	families, err := b.m.Registry.Gather()
 	if err != nil {
@@ -122,7 +122,7 @@ func TestMarksDoNotWaitForTheBacklog(t *testing.T) {
 	o.exec(t, `select realtime.send('0', 'e', 't'), realtime.invalidate('u')`)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); o.heard(t, "mark") == 0 && time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); o.notifications(t, "mark") == 0 && time.Now().Before(deadline); <-tick.C {
 	}
 	out <- struct{}{}
 	if before := o.await(t, "mark u "); slices.Contains(before, sent(missed)[0]) {

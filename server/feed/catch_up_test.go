@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -26,7 +27,11 @@ type outages struct {
 
 func startWithOutages(t *testing.T, hold func(feed.Message), change ...func(*feed.Options)) *outages {
 	t.Helper()
-	db := pgtest.New(t)
+	return startWithOutagesOf(t, pgtest.New(t), hold, change...)
+}
+
+func startWithOutagesOf(t *testing.T, db *pgtest.DB, hold func(feed.Message), change ...func(*feed.Options)) *outages {
+	t.Helper()
 	role := "listener_" + strings.ToLower(rand.Text()[:12])
 	address := db.As(role)
 	at, err := url.Parse(address)
@@ -124,6 +129,55 @@ func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
 	if got := o.await(t, "message t e true 9"); !slices.Equal(got, sent(2, 9)) {
 		t.Errorf("afterwards: %q", got)
 	}
+}
+
+// The oldest transaction of all, which where other tests run is one of theirs.
+func TestOldestTransactionOfAnOutage(t *testing.T) {
+	t.Parallel()
+	reserve(t, 1)
+	o := startWithOutagesOf(t, pgtest.NewCluster(t, pgtest.Options{}).DB(t), nil)
+	oldest, send := transaction(t, o.bundle)
+	if _, err := oldest.Exec(t.Context(), `select realtime.invalidate('a')`); err != nil {
+		t.Fatal(err)
+	}
+	send(1)
+	o.proven(t)
+	o.begin(t)
+	if err := oldest.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := append([]string{"catching up", "mark a "}, append(sent(1), "caught up")...)
+	if got := o.end(t); !slices.Equal(got, want) {
+		t.Errorf("said %q\nwant %q", got, want)
+	}
+}
+
+// What the new connection says as well as the journal is told once, though it had to wait behind what was missed.
+func TestRepeatedWhileCatchingUp(t *testing.T) {
+	t.Parallel()
+	telling, repeated := make(chan struct{}), make(chan struct{})
+	o := startWithOutages(t, func(m feed.Message) {
+		if string(m.Payload) == "1" {
+			close(telling)
+			<-repeated
+		}
+	})
+	o.begin(t)
+	o.exec(t, `select realtime.send('1', 'e', 't'), realtime.send('2', 'e', 't')`)
+	before := o.notifications(t, "message")
+	o.exec(t, "alter role "+o.role+" login")
+	<-telling
+	o.exec(t, `select pg_notify('realtime', format('m %s %s %s', xid, seq, token)) from realtime._journal`)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); o.notifications(t, "message") < before+2; <-tick.C {
+		if time.Now().After(deadline) {
+			close(repeated)
+			t.Fatal("the repeated notifications are not heard")
+		}
+	}
+	close(repeated)
+	o.saidMessages(t, o.await(t, "caught up"), sent(1, 2))
 }
 
 // A transaction that lasts makes pages of what was told long ago.

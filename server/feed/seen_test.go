@@ -114,6 +114,9 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if !s.has(wanted{token: token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}}) {
 		t.Error("the last message is not remembered")
 	}
+	if _, known := s.delivered[token{1}]; known || !s.has(wanted{entry{100, 1}, token{1}}) {
+		t.Errorf("the first message: remembered %t; it passes for news", known)
+	}
 }
 
 // A mark that was heard is known by its token and its aim. Whoever repeats the token cannot make it another.
