@@ -156,12 +156,8 @@ func TestOldestTransactionOfAnOutage(t *testing.T) {
 func TestRepeatedWhileCatchingUp(t *testing.T) {
 	t.Parallel()
 	telling, repeated := make(chan struct{}), make(chan struct{})
-	o := startWithOutages(t, func(m feed.Message) {
-		if string(m.Payload) == "1" {
-			close(telling)
-			<-repeated
-		}
-	})
+	wait := sync.OnceFunc(func() { close(telling); <-repeated })
+	o := startWithOutages(t, func(feed.Message) { wait() })
 	o.begin(t)
 	o.exec(t, `select realtime.send('1', 'e', 't'), realtime.send('2', 'e', 't')`)
 	before := o.notifications(t, "message")
