@@ -104,9 +104,9 @@ func TestWhatPoliciesSee(t *testing.T) {
 func TestUnfitRolesAreRefused(t *testing.T) {
 	t.Parallel()
 	db, conn := withPolicies(t)
-	super, bypass, owner := newRole(t, db, "superuser"), newRole(t, db, "bypassrls"), newRole(t, db, "nologin")
-	heir := newRole(t, db, "inherit")
-	stranger, reader, writer := newRole(t, db, ""), newRole(t, db, ""), newRole(t, db, "")
+	super, bypass, owner := db.NewRole(t, "superuser"), db.NewRole(t, "bypassrls"), db.NewRole(t, "nologin")
+	heir := db.NewRole(t, "inherit")
+	stranger, reader, writer := db.NewRole(t, ""), db.NewRole(t, ""), db.NewRole(t, "")
 	exec(t, admin(t, db),
 		"grant "+owner+" to "+heir, "grant rowcast to "+owner,
 		"grant "+strings.Join([]string{super, bypass, reader, writer}, ", ")+" to rowcast",

@@ -104,22 +104,6 @@ func refused(t *testing.T, conn *pgx.Conn, state, words, statement string, args 
 	}
 }
 
-// newRole makes a role that only this test knows; roles belong to the whole server.
-func newRole(t *testing.T, db *pgtest.DB, options string) string {
-	t.Helper()
-	name := "test_" + strings.ToLower(rand.Text()[:12])
-	conn := admin(t, db)
-	exec(t, conn, "create role "+name+" "+options)
-	t.Cleanup(func() {
-		for _, statement := range []string{"reassign owned by " + name + " to postgres", "drop owned by " + name + " cascade", "drop role " + name} {
-			if _, err := db.Admin.Exec(context.Background(), statement); err != nil {
-				t.Errorf("%s: %v", statement, err)
-			}
-		}
-	})
-	return name
-}
-
 // heard returns what work notifies the server of.
 func heard(t *testing.T, db *pgtest.DB, work func()) []string {
 	t.Helper()

@@ -132,7 +132,7 @@ func TestMarksUnderBlanketGrants(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	conn := admin(t, db)
-	owner, writer := newRole(t, db, ""), newRole(t, db, "")
+	owner, writer := db.NewRole(t, ""), db.NewRole(t, "")
 	exec(t, conn,
 		"grant all on all tables in schema realtime to "+owner+", "+writer,
 		"grant create on schema public to "+owner,

@@ -90,7 +90,7 @@ func TestWatchNeedsTheOwnersRights(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	a := admin(t, db)
-	owner, helper, stranger := newRole(t, db, "nologin"), newRole(t, db, "nologin"), newRole(t, db, "nologin")
+	owner, helper, stranger := db.NewRole(t, "nologin"), db.NewRole(t, "nologin"), db.NewRole(t, "nologin")
 	exec(t, a, "create schema app", "create table app.members (user_id text)", "alter table app.members owner to "+owner,
 		"grant all on schema app to public", "grant trigger on app.members to "+helper, "grant select, insert, update, delete on app.members to authenticated")
 

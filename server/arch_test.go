@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"server/channel":  {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
 	"server/api":      {"server/metrics"},
 
+	"server/metrics/metricstest": {"server/metrics"}, // for tests
+
 	"server/pgtest":      {"migrations", "sql", "server/postgres"}, // for tests and dev
 	"server/pgtest/with": {"server/pgtest"},
 	"server/bench":       {"sql", "server/postgres", "server/snapshot", "server/feed", "server/auth", "server/metrics", "server/pgtest"},

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -36,24 +34,10 @@ func (e ends) CaughtUp() {
 func startWithOutages(t *testing.T, change func(*Config)) *outages {
 	t.Helper()
 	db := pgtest.New(t)
-	role := "listener_" + strings.ToLower(rand.Text()[:12])
-	address := db.As(role)
-	at, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := at.User.Password()
-	if _, err := db.Admin.Exec(t.Context(), fmt.Sprintf(`create role %s login password '%s'`, role, password)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := db.Admin.Exec(context.Background(), "drop role "+role); err != nil {
-			t.Error(err)
-		}
-	})
+	role := db.NewRole(t, "login")
 	caughtUp := make(chan struct{}, 100)
 	return &outages{startVia(t, db, func(c *Config) {
-		c.ListenDatabaseURL = address
+		c.ListenDatabaseURL = db.As(role)
 		if change != nil {
 			change(c)
 		}
@@ -221,7 +205,7 @@ func TestNothingIsMissedAcrossARestart(t *testing.T) {
 	for name, end := range map[string]func(*pgtest.Cluster, context.Context) error{"halted": (*pgtest.Cluster).Halt, "killed": (*pgtest.Cluster).Kill} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cluster := newCluster(t, pgtest.Options{})
+			cluster := pgtest.NewCluster(t, pgtest.Options{})
 			r := start(t, cluster.DB(t), func(c *Config) { c.MaxDeaf = 10 * patience })
 			r.exec(allowMembers + `insert into members (user_id, room) values ('u', 'a');`)
 			inPrivate, inPublic := r.dial(token(t, "u", "authenticated", nil)), r.dial(token(t, "u", "authenticated", nil))

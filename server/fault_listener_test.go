@@ -48,7 +48,7 @@ func TestFaultListenerFrozen(t *testing.T) {
 // The listener's network swallows everything, and its connections stay; the pool has another way.
 func TestFaultListenerCutOff(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	network, db := pgtest.NewProxy(t, cluster), cluster.DB(t)
 	f := startFaulted(t, cluster, db, func(c *Config) { c.ListenDatabaseURL = network.Through(db.URL) })
 	network.Freeze()
@@ -65,7 +65,7 @@ func TestFaultListenerCutOff(t *testing.T) {
 // The whole network swallows everything.
 func TestFaultNetworkBlackHole(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	network, db := pgtest.NewProxy(t, cluster), cluster.DB(t)
 	f := startFaulted(t, cluster, db, func(c *Config) {
 		c.DatabaseURL = network.Through(db.URL)
@@ -90,7 +90,7 @@ func TestFaultNetworkBlackHole(t *testing.T) {
 // The address names two hosts, and the first falls silent for good without closing a connection: the second takes over.
 func TestFaultHostSilent(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	first, second, db := pgtest.NewProxy(t, cluster), pgtest.NewProxy(t, cluster), cluster.DB(t)
 	f := startFaulted(t, cluster, db, func(c *Config) {
 		c.DatabaseURL = strings.Replace(first.Through(db.URL), first.Address(), first.Address()+","+second.Address(), 1) + "&connect_timeout=1"

@@ -11,7 +11,7 @@ import (
 // The pool leads through PgBouncer, which lends connections for a transaction each, and is restarted.
 func TestFaultPgBouncerRestarted(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	bouncer, db := pgtest.NewPgBouncer(t, cluster, "transaction"), cluster.DB(t)
 	f := startFaulted(t, cluster, db, func(c *Config) { c.DatabaseURL = bouncer.URL(db.Name, pgtest.ServerRole) })
 	if len(f.backends(isListener)) != 1 || len(f.backends("not "+isListener)) == 0 {
@@ -32,7 +32,7 @@ func TestFaultPgBouncerRestarted(t *testing.T) {
 // LISTEN through such a pooler hears nothing. The server says so and does not start.
 func TestListenThroughATransactionPoolerIsRefused(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	bouncer, db := pgtest.NewPgBouncer(t, cluster, "transaction"), cluster.DB(t)
 	got := runProgram(t, []string{"DATABASE_URL=" + bouncer.URL(db.Name, pgtest.ServerRole), "JWT_SECRET=" + testSecret, "LOG_LEVEL=error"},
 		"serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
@@ -44,7 +44,7 @@ func TestListenThroughATransactionPoolerIsRefused(t *testing.T) {
 // In session mode it hears. A database that hangs while it is asked whether it does is not mistaken for one that does not.
 func TestListenThroughASessionPooler(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	bouncer, db := pgtest.NewPgBouncer(t, cluster, "session"), cluster.DB(t)
 	hangs := &faulted{t: t, cluster: cluster, running: &running{t: t, db: db}}
 	mend := hangs.commitsHang()

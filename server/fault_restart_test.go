@@ -45,7 +45,7 @@ func TestFaultPostgresRestarted(t *testing.T) {
 // A database that stays away has private channels closed so that their clients try again, which succeeds once it is back.
 func TestFaultPostgresStoppedForLong(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	f := startFaulted(t, cluster, cluster.DB(t), func(c *Config) { c.MaxDeaf = testDeafAfter })
 	if err := f.cluster.Halt(t.Context()); err != nil {
 		t.Fatal(err)
@@ -76,19 +76,11 @@ func TestFaultPostgresStoppedForLong(t *testing.T) {
 // The pool finds it by its own list of hosts, the listener by an address that leads elsewhere.
 func TestFaultFailover(t *testing.T) {
 	t.Parallel()
-	reserveClusters(t, 2)
-	primary := pgtest.NewCluster(t, pgtest.Options{})
+	primary, standby := pgtest.NewPair(t)
 	db := primary.DB(t)
-	if err := primary.Halt(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	standby := pgtest.NewCluster(t, pgtest.Options{Follow: primary})
-	if err := primary.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	network := pgtest.NewProxy(t, primary)
 	f := startFaulted(t, primary, db, func(c *Config) {
-		c.DatabaseURL = strings.Replace(db.URL, "host=", "target_session_attrs=read-write&host="+standby.Directory()+",", 1)
+		c.DatabaseURL = primary.OrAt(standby, db.URL)
 		c.ListenDatabaseURL = network.Through(db.URL)
 	})
 	f.await("the standby to know as much", func() bool {
@@ -114,7 +106,7 @@ func TestFaultFailover(t *testing.T) {
 // A server that is started before its database waits for it, and says so.
 func TestFaultDatabaseAbsentAtStart(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t, pgtest.Options{})
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	db := cluster.DB(t)
 	if err := cluster.Halt(t.Context()); err != nil {
 		t.Fatal(err)

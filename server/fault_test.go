@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/semaphore"
 
 	"rowcast/server/pgtest"
 )
@@ -23,23 +22,6 @@ const (
 	// testDeafAfter is the shortest that may be set.
 	testDeafAfter = minDeafAfter
 )
-
-// clusters bounds how many run at a time beside the shared one.
-var clusters = semaphore.NewWeighted(2)
-
-func newCluster(t *testing.T, o pgtest.Options) *pgtest.Cluster {
-	t.Helper()
-	reserveClusters(t, 1)
-	return pgtest.NewCluster(t, o)
-}
-
-func reserveClusters(t *testing.T, n int64) {
-	t.Helper()
-	if err := clusters.Acquire(t.Context(), n); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { clusters.Release(n) })
-}
 
 // faulted is a server with people on it who have seen better days: u1 and u2 are on the private channel a and on the
 // public channel open. Something happens to the database, u2's right is taken away, and when it is over u1 goes on as if
@@ -87,7 +69,7 @@ func startFaulted(t *testing.T, cluster *pgtest.Cluster, db *pgtest.DB, change f
 // startFaultedAlone starts on a cluster of its own, led to it by its socket.
 func startFaultedAlone(t *testing.T, o pgtest.Options) *faulted {
 	t.Helper()
-	cluster := newCluster(t, o)
+	cluster := pgtest.NewCluster(t, o)
 	return startFaulted(t, cluster, cluster.DB(t), nil)
 }
 

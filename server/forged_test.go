@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"rowcast/server/metrics/metricstest"
 	"rowcast/server/pgtest"
 )
 
@@ -90,26 +91,7 @@ func count(c *client, match func(frame) bool) (n int) {
 }
 
 // counter is the sum of a metric over its labels.
-func counter(t *testing.T, r *running, name string) (sum float64) {
+func counter(t *testing.T, r *running, name string) float64 {
 	t.Helper()
-	families, err := r.metrics.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() != name {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			switch {
-			case m.Counter != nil:
-				sum += m.Counter.GetValue()
-			case m.Gauge != nil:
-				sum += m.Gauge.GetValue()
-			default:
-				sum += float64(m.Histogram.GetSampleCount())
-			}
-		}
-	}
-	return sum
+	return metricstest.Value(t, r.metrics, name, "")
 }

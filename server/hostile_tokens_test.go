@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rowcast/server/metrics/metricstest"
 )
 
 var base64url = base64.RawURLEncoding.EncodeToString
@@ -182,7 +184,7 @@ func TestHostileClaimsSpoilNoBatch(t *testing.T) {
 		claiming(`,"sub":"evil"`), claiming(`,"sub":"evil","x":"\ud800"`), claiming(`,"sub":"evil"`), claiming(`,"sub":"evil","\u0000":1`),
 		claiming(`,"sub":"evil"`), claiming(`,"sub":"evil","x":` + strings.Repeat(`{"x":`, 1500) + "1" + strings.Repeat("}", 1500)),
 	}
-	asked := sumOf(t, r, "realtime_decision_batch_requests")
+	asked := metricstest.Sum(t, r.metrics, "realtime_decision_batch_requests")
 	c := r.dial(tokens[0])
 	refs := make([]string, 50)
 	for i := range refs {
@@ -194,25 +196,8 @@ func TestHostileClaimsSpoilNoBatch(t *testing.T) {
 			t.Errorf("join %d: %s %s", i, status, response)
 		}
 	}
-	if n := sumOf(t, r, "realtime_decision_batch_requests") - asked; n != float64(len(refs)) {
+	if n := metricstest.Sum(t, r.metrics, "realtime_decision_batch_requests") - asked; n != float64(len(refs)) {
 		t.Errorf("%d joins were asked about %v times", len(refs), n)
 	}
 	bystanders.undisturbed("claims that cannot be read")
-}
-
-// sumOf is the sum of what a histogram has observed.
-func sumOf(t *testing.T, r *running, name string) (sum float64) {
-	t.Helper()
-	families, err := r.metrics.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			if family.GetName() == name {
-				sum += m.GetHistogram().GetSampleSum()
-			}
-		}
-	}
-	return sum
 }

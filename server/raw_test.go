@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"rowcast/server/metrics/metricstest"
 	"rowcast/server/pgtest"
 )
 
@@ -251,21 +252,5 @@ func (b *bystanders) undisturbed(after string) {
 // labelled is the value of a metric with this label, or 0.
 func labelled(t testing.TB, r *running, name, label string) float64 {
 	t.Helper()
-	families, err := r.metrics.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() != name {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			for _, pair := range m.GetLabel() {
-				if pair.GetValue() == label {
-					return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-				}
-			}
-		}
-	}
-	return 0
+	return metricstest.Value(t, r.metrics, name, label)
 }

@@ -8,23 +8,13 @@ import (
 	"time"
 
 	"rowcast/server/feed"
+	"rowcast/server/metrics/metricstest"
 )
 
-// notifications counts notifications of a kind.
-func (b *bundle) notifications(t *testing.T, kind string) (n float64) {
+// notifications counts those of a kind that were heard.
+func (b *bundle) notifications(t *testing.T, kind string) float64 {
 	t.Helper()
-	families, err := b.m.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "realtime_feed_notifications_total" && m.GetLabel()[0].GetValue() == kind {
-				n += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return n
+	return metricstest.Value(t, b.m, "realtime_feed_notifications_total", kind)
 }
 
 func TestMarksOfAnOutage(t *testing.T) {

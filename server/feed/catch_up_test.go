@@ -1,11 +1,8 @@
 package feed_test
 
 import (
-	"context"
-	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -32,22 +29,8 @@ func startWithOutages(t *testing.T, hold func(feed.Message), change ...func(*fee
 
 func startWithOutagesOf(t *testing.T, db *pgtest.DB, hold func(feed.Message), change ...func(*feed.Options)) *outages {
 	t.Helper()
-	role := "listener_" + strings.ToLower(rand.Text()[:12])
-	address := db.As(role)
-	at, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := at.User.Password()
-	if _, err := db.Admin.Exec(t.Context(), fmt.Sprintf(`create role %s login password '%s'`, role, password)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := db.Admin.Exec(context.Background(), "drop role "+role); err != nil {
-			t.Error(err)
-		}
-	})
-	return &outages{startWith(t, db, address, hold, change...), role}
+	role := db.NewRole(t, "login")
+	return &outages{startWith(t, db, db.As(role), hold, change...), role}
 }
 
 // begin ends the listener's connection and lets it make no other.
@@ -134,7 +117,6 @@ func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
 // The oldest transaction of all, which where other tests run is one of theirs.
 func TestOldestTransactionOfAnOutage(t *testing.T) {
 	t.Parallel()
-	reserve(t, 1)
 	o := startWithOutagesOf(t, pgtest.NewCluster(t, pgtest.Options{}).DB(t), nil)
 	oldest, send := transaction(t, o.bundle)
 	if _, err := oldest.Exec(t.Context(), `select realtime.invalidate('a')`); err != nil {

@@ -13,24 +13,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/semaphore"
 
 	"rowcast/server/feed"
 	"rowcast/server/metrics"
+	"rowcast/server/metrics/metricstest"
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
 )
-
-// clusters bounds how many run at a time beside the shared one.
-var clusters = semaphore.NewWeighted(2)
-
-func reserve(t *testing.T, n int64) {
-	t.Helper()
-	if err := clusters.Acquire(t.Context(), n); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { clusters.Release(n) })
-}
 
 // sends sends numbered messages, one a transaction.
 func (b *bundle) sends(t *testing.T, event string, n int, settings string) {
@@ -85,18 +74,7 @@ func reused(t *testing.T, before, after []string) {
 // proven waits until all that was told is proven to have been.
 func (b *bundle) proven(t *testing.T) {
 	t.Helper()
-	heard := func() (n float64) {
-		families, err := b.m.Registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			if f.GetName() == "realtime_feed_heartbeat_seconds" {
-				n = float64(f.GetMetric()[0].GetHistogram().GetSampleCount())
-			}
-		}
-		return n
-	}
+	heard := func() float64 { return metricstest.Value(t, b.m, "realtime_feed_heartbeat_seconds", "") }
 	before, tick := heard(), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); heard() < before+3; <-tick.C {
@@ -126,7 +104,6 @@ var forgetful = map[string]string{"wal_level": "minimal", "max_wal_senders": "0"
 // Transactions that were told and then lost in a crash leave their ids to others. These must be told all the same.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	reserve(t, 1)
 	c := pgtest.NewCluster(t, pgtest.Options{Settings: forgetful})
 	db := c.DB(t)
 	b := startWith(t, db, db.URL, nil)
@@ -163,7 +140,6 @@ func TestCrash(t *testing.T) {
 // One backend dies, and its postmaster ends all others and begins anew.
 func TestBackendCrash(t *testing.T) {
 	t.Parallel()
-	reserve(t, 1)
 	c := pgtest.NewCluster(t, pgtest.Options{Settings: forgetful})
 	db := c.DB(t)
 	b := startWith(t, db, db.URL, nil)
@@ -195,28 +171,15 @@ func TestBackendCrash(t *testing.T) {
 // received is told, whether it had been told before, once, or had not.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	reserve(t, 2)
-	primary := pgtest.NewCluster(t, pgtest.Options{})
-	db := primary.DB(t)
-	if err := primary.Halt(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	standby := pgtest.NewCluster(t, pgtest.Options{Follow: primary})
-	if err := primary.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	db.Admin.Reset()
-	heir := standby.DB(t)
-	whichever := func(url string) string {
-		return strings.Replace(url, "host=", "target_session_attrs=read-write&host="+standby.Directory()+",", 1)
-	}
+	primary, standby := pgtest.NewPair(t)
+	db, heir := primary.DB(t), standby.DB(t)
 	if _, err := db.Admin.Exec(t.Context(), "create role listener login"); err != nil {
 		t.Fatal(err)
 	}
 	led := *db
-	led.URL = whichever(db.URL)
+	led.URL = primary.OrAt(standby, db.URL)
 	led.PoolURL = led.URL
-	o := &outages{startWith(t, &led, whichever(db.As("listener")), nil), "listener"}
+	o := &outages{startWith(t, &led, primary.OrAt(standby, db.As("listener")), nil), "listener"}
 
 	o.sends(t, "told", 10, "select 1")
 	said := o.await(t, last("told", 10))
@@ -336,7 +299,6 @@ func (l lines) Write(p []byte) (int, error) {
 // Another database behind the same address: nothing of it was missed, but of the first one something may have been.
 func TestAnotherDatabase(t *testing.T) {
 	t.Parallel()
-	reserve(t, 1)
 	c := pgtest.NewCluster(t, pgtest.Options{})
 	db := c.DB(t)
 	conn, err := pgx.Connect(t.Context(), c.URL("postgres", "postgres"))

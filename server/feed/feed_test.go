@@ -15,6 +15,7 @@ import (
 
 	"rowcast/server/feed"
 	"rowcast/server/metrics"
+	"rowcast/server/metrics/metricstest"
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
@@ -204,17 +205,10 @@ func TestWhatCannotBeDeliveredIsCounted(t *testing.T) {
 	if got := b.await(t, "message t end true hi"); len(got) != 1 {
 		t.Errorf("said %q", got)
 	}
-	families, _ := b.m.Registry.Gather()
-	reasons := map[string]float64{}
-	for _, f := range families {
-		if f.GetName() == "realtime_messages_dropped_total" || f.GetName() == "realtime_feed_ignored_total" {
-			for _, m := range f.GetMetric() {
-				reasons[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
-			}
+	for reason, want := range map[string]float64{"too_large": 1, "incomplete": 2} {
+		if n := metricstest.Value(t, b.m, "realtime_messages_dropped_total", reason); n != want {
+			t.Errorf("dropped as %s: %v, want %v", reason, n, want)
 		}
-	}
-	if reasons["too_large"] != 1 || reasons["incomplete"] != 2 {
-		t.Errorf("dropped: %v", reasons)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,6 +16,52 @@ import (
 // NewCluster gives a test a cluster of its own, for what would harm others, with a migrated database in it. It is skipped where
 // there can be none: a server that somebody else runs, or one in Docker, cannot be killed.
 func NewCluster(t TB, o Options) *Cluster {
+	t.Helper()
+	reserve(t, 1)
+	return newCluster(t, o)
+}
+
+// NewPair is a NewCluster with a standby that follows it.
+func NewPair(t TB) (primary, standby *Cluster) {
+	t.Helper()
+	reserve(t, 2)
+	primary = newCluster(t, Options{})
+	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
+	defer cancel()
+	if err := primary.Halt(ctx); err != nil { // to be copied
+		t.Fatalf("pgtest: %v", err)
+	}
+	standby = newCluster(t, Options{Follow: primary})
+	if err := primary.Resume(ctx); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	return primary, standby
+}
+
+// OrAt is an address on this cluster that also names another: whichever of them takes writes is meant.
+func (c *Cluster) OrAt(other *Cluster, address string) string {
+	return strings.Replace(address, "host=", "target_session_attrs=read-write&host="+other.directory()+",", 1)
+}
+
+// maxClusters is how many a process has at a time beside the shared one: each is a data directory and a dozen processes.
+const maxClusters = 2
+
+var (
+	clusters  = make(chan struct{}, maxClusters)
+	reserving sync.Mutex // held while several are reserved, so that no two tests wait for each other's second
+)
+
+// reserve waits for its turn to have so many clusters; they are given back after the test.
+func reserve(t TB, n int) {
+	reserving.Lock()
+	defer reserving.Unlock()
+	for range n {
+		clusters <- struct{}{}
+		t.Cleanup(func() { <-clusters })
+	}
+}
+
+func newCluster(t TB, o Options) *Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 	defer cancel()
@@ -82,5 +129,5 @@ func (c *Cluster) DB(t TB) *DB {
 	return d
 }
 
-// Directory is where the cluster's own files are, for those that stand beside it.
-func (c *Cluster) Directory() string { return filepath.Clean(c.dir) }
+// directory is where the cluster's own files are.
+func (c *Cluster) directory() string { return filepath.Clean(c.dir) }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rowcast/server/metrics/metricstest"
 )
 
 // A small WebSocket client that believes nothing: every frame from the server is checked bit by bit.
@@ -321,16 +323,5 @@ func (s *session) expectClosed(t testing.TB, want Reason) {
 // metric reads a figure as an operator would; reason is its label, or "".
 func (r *rig) metric(t testing.TB, name, reason string) float64 {
 	t.Helper()
-	families, err := r.opt.Metrics.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name && (reason == "" || m.GetLabel()[0].GetValue() == reason) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return 0
+	return metricstest.Value(t, r.opt.Metrics, name, reason)
 }
