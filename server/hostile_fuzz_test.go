@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"rowcast/server/api"
 	"rowcast/server/socket"
 )
 
@@ -136,14 +133,7 @@ func FuzzPublicBytes(f *testing.F) {
 			sockets := socket.NewServer(socket.Options{MaxFrameBytes: 1 << 10, MaxQueueBytes: 1 << 10, Open: openGood})
 			sockets.Start()
 			defer sockets.Close()
-			in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: sockets}
-			server, listener := in.publicServer(), make(pipes)
-			go func() { _ = server.Serve(listener) }()
-			defer server.Close()
-			defer close(listener)
-			near, far := net.Pipe()
-			defer near.Close()
-			listener <- far
+			near := pipe(t, sockets)
 			go func() { _, _ = near.Write(sent) }()
 			_ = near.SetReadDeadline(time.Now().Add(5 * time.Minute))
 			heard, err := io.ReadAll(near)

@@ -144,6 +144,21 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
+// pipe is a connection to the public address of a server that has nothing but sockets. To be called in a bubble.
+func pipe(t *testing.T, sockets *socket.Server) net.Conn {
+	in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: sockets}
+	server, listener := in.publicServer(), make(pipes)
+	go func() { _ = server.Serve(listener) }()
+	near, far := net.Pipe()
+	t.Cleanup(func() {
+		near.Close()
+		close(listener)
+		server.Close()
+	})
+	listener <- far
+	return near
+}
+
 // Time is the bubble's. A request that does not end, and an answer that is not read, end their connection.
 func TestSlowRequestsAreEnded(t *testing.T) {
 	t.Parallel()
@@ -162,14 +177,7 @@ func TestSlowRequestsAreEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: socket.NewServer(socket.Options{})}
-				server, listener := in.publicServer(), make(pipes)
-				go func() { _ = server.Serve(listener) }()
-				defer server.Close()
-				defer close(listener)
-				near, far := net.Pipe()
-				defer near.Close()
-				listener <- far
+				near := pipe(t, socket.NewServer(socket.Options{}))
 				begin := time.Now()
 				ended := make(chan struct{})
 				go func() {

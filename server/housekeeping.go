@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/postgres"
 	"rowcast/sql"
@@ -179,8 +178,7 @@ func (h *housekeeper) mends(ctx context.Context, question string) ([]string, err
 
 // isRefused tells whether Postgres denied a privilege.
 func isRefused(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "42501"
+	return postgres.SQLState(err) == "42501"
 }
 
 // record tells SQL functions what they must know of this server.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
@@ -176,8 +175,7 @@ func (l *lease) turn(ctx context.Context, why *socket.Refusal) {
 // release gives the lease up, so that another server need not wait until it expires.
 func (l *lease) release() {
 	l.mu.Lock()
-	var refused *pgconn.PgError
-	lost := l.err != nil && !errors.Is(l.err, errLeaseNotAsked) && !errors.As(l.err, &refused) // that answer may have been a yes
+	lost := l.err != nil && !errors.Is(l.err, errLeaseNotAsked) && postgres.SQLState(l.err) == "" // that answer may have been a yes
 	mayHold := l.held || lost
 	l.held = false
 	l.mu.Unlock()

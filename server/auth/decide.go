@@ -218,17 +218,14 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 			unasked = append(unasked, a)
 			continue
 		}
-		if saysNothing(answer.Code) || answer.Code == timedOut && time.Since(start) < decideLimits.Statement {
-			d.again(ctx, a, fmt.Errorf("%s (%s)", answer.Reason, answer.Code))
-			continue
-		}
-		if a.Fenced && answer.Code == timedOut { // the client may join again; that is then refused
-			d.answer(a, Answer{Err: fmt.Errorf("%s (%s)", answer.Reason, answer.Code)})
-			continue
-		}
-		if a.Fenced {
+		switch {
+		case saysNothing(answer.Code), answer.Code == timedOut && time.Since(start) < decideLimits.Statement:
+			d.again(ctx, a, answer.trouble())
+		case a.Fenced && answer.Code == timedOut: // the client may join again; that is then refused
+			d.answer(a, Answer{Err: answer.trouble()})
+		case a.Fenced:
 			fenced = append(fenced, func() { d.answer(a, *answer) })
-		} else {
+		default:
 			d.answer(a, *answer)
 		}
 	}
@@ -246,6 +243,9 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		}
 	})
 }
+
+// trouble is an answer that says nothing about rights.
+func (a *Answer) trouble() error { return fmt.Errorf("%s (%s)", a.Reason, a.Code) }
 
 // errLate: the requests before it took all of its time.
 var errLate = errors.New("not asked in time: the policies of other topics take too long")

@@ -19,10 +19,6 @@ func (b *bench) join() (section, error) {
 		return s, err
 	}
 	defer servers.stop()
-	token, err := mint("anon", "")
-	if err != nil {
-		return s, err
-	}
 	rounds := 3
 	if b.options.quick {
 		rounds = 1
@@ -31,7 +27,7 @@ func (b *bench) join() (section, error) {
 	var floors, floorRates []float64
 	cpu, rates, ratios := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	floor := func() error {
-		m, err := b.joins(servers.floor, token)
+		m, err := b.joins(servers.floor, servers.token)
 		floors, floorRates = append(floors, m.ServerCPU), append(floorRates, joinedSockets/m.Seconds)
 		return err
 	}
@@ -40,7 +36,7 @@ func (b *bench) join() (section, error) {
 	}
 	for range rounds {
 		for _, t := range []*target{servers.plain, servers.rowcast} {
-			m, err := b.joins(t, token)
+			m, err := b.joins(t, servers.token)
 			if err == nil {
 				err = floor()
 			}

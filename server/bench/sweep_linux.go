@@ -33,14 +33,10 @@ func (b *bench) sweep() (section, error) {
 		return s, err
 	}
 	defer servers.stop()
-	token, err := mint("anon", "")
-	if err != nil {
-		return s, err
-	}
 	at := func(t *target, rate float64) (report, error) {
 		b.say("%s at %s deliveries/s", t.name, figure(rate*sweepSockets))
 		m, err := b.measure(t, plan{
-			Sessions: spread(sweepSockets, 1, token), Rate: rate,
+			Sessions: spread(sweepSockets, 1, servers.token), Rate: rate,
 			Warm: b.pick(700*time.Millisecond, 300*time.Millisecond), Window: b.pick(sweepTime, time.Second),
 		})
 		return m.done, err

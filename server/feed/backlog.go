@@ -295,7 +295,7 @@ func (f *Feed) page(ctx context.Context, b *backlog, query string, after cursor,
 
 // ask puts questions to the server that is listened to, and to no other.
 func (f *Feed) ask(ctx context.Context, h history, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	return postgres.Short(ctx, f.options.Pool, fetchLimits, false,
+	return postgres.Short(ctx, f.options.Pool, f.options.fetchLimits, false,
 		func(batch *pgx.Batch) {
 			batch.Queue(sql.Horizon)
 			fill(batch)

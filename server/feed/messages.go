@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/postgres"
 	"rowcast/sql"
@@ -100,7 +99,8 @@ func (f *Feed) news(heard []wanted) []wanted {
 
 // isUnprintable tells whether it is a message itself that Postgres cannot give, now or ever: too large for a text.
 func isUnprintable(err error) bool {
-	return strings.HasPrefix(sqlState(err), "22") || strings.HasPrefix(sqlState(err), "54")
+	state := postgres.SQLState(err)
+	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
 }
 
 // errStuck is a read that did not end in time and was not cancelled either: while Postgres prints a value, it looks up from
@@ -109,21 +109,14 @@ var errStuck = errors.New("read messages: not done in time and not to be cancell
 
 // isSlow tells whether it took too long or too much memory, which fewer messages may not.
 func isSlow(err error) bool {
-	return errors.Is(err, errStuck) || sqlState(err) == "57014" || sqlState(err) == "53200"
+	state := postgres.SQLState(err)
+	return errors.Is(err, errStuck) || state == "57014" || state == "53200"
 }
 
 // answers tells a database that is busy with our question from one that is away.
 func (f *Feed) answers(ctx context.Context) bool {
 	_, err := postgres.Ask(ctx, f.options.Pool, f.options.fetchLimits, func(pgx.CollectableRow) (struct{}, error) { return struct{}{}, nil }, sql.Horizon)
 	return err == nil
-}
-
-func sqlState(err error) string {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		return refused.Code
-	}
-	return ""
 }
 
 // fetch reads messages and tells the sink as they come; done counts those dealt with, also if it fails half-way.

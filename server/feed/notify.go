@@ -211,7 +211,7 @@ func (f *Feed) hear(payload string) {
 }
 
 func (f *Feed) lost(err error) {
-	if sqlState(err) == "25006" {
+	if postgres.SQLState(err) == "25006" {
 		err = fmt.Errorf("LISTEN_DATABASE_URL leads to a standby, and only a primary can be listened to: %w", err)
 	}
 	f.mu.Lock()

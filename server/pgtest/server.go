@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/migrations"
 	"rowcast/server/postgres"
@@ -272,8 +271,8 @@ func migrationsHash() (string, error) {
 
 // exists tells "somebody was faster" from other errors: a role that exists, or two that are being made at once.
 func exists(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && (refused.Code == "42710" || refused.Code == "23505")
+	state := postgres.SQLState(err)
+	return state == "42710" || state == "23505"
 }
 
 func randomName(bytes int) string {

@@ -150,8 +150,7 @@ func (m Migrator) run(ctx context.Context, work func(*goose.Provider) ([]*goose.
 		results = partial.Applied
 		err = fmt.Errorf("migrate %s %s: %w", partial.Failed.Direction, path.Base(partial.Failed.Source.Path), partial.Err)
 	}
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == lockNotAvailable {
+	if SQLState(err) == lockNotAvailable {
 		err = fmt.Errorf("somebody else's transaction uses what is to be changed; nothing of this migration is applied, try again: %w", err)
 	}
 	if err != nil && ctx.Err() != nil {
@@ -191,8 +190,7 @@ func (m Migrator) lock(ctx context.Context, conn *pgx.Conn) (unlock func(), err 
 			return func() { endLock(ctx, tx) }, nil
 		}
 		endLock(ctx, tx)
-		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || refused.Code != lockNotAvailable { // or else the slice is over
+		if SQLState(err) != lockNotAvailable { // or else the slice is over
 			return nil, fmt.Errorf("take migration lock: %w", err)
 		}
 	}

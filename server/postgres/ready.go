@@ -2,11 +2,9 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/sql"
 )
@@ -44,7 +42,4 @@ func Ready(ctx context.Context, pool *Pool, l Limits) error {
 	return err
 }
 
-func isUndefinedTable(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "42P01"
-}
+func isUndefinedTable(err error) bool { return SQLState(err) == "42P01" }
