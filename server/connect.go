@@ -15,6 +15,7 @@ import (
 const (
 	refusedVersion   = "version"       // no wire version that this server speaks
 	refusedNoToken   = "token_missing" // neither the header x-api-key nor the parameter apikey
+	refusedHeaders   = "headers"       // the headers that policies may read are too long
 	refusedNoLease   = "no_lease"      // the database could not be asked yet whether this server may serve
 	refusedOtherNode = "other_node"    // another server serves this database
 )
@@ -45,7 +46,7 @@ func (o opener) open(r *http.Request) (socket.Opener, *socket.Refusal) {
 	}
 	headers := policyHeaders(r.Header)
 	if len(headers) > maxPolicyHeaders {
-		return nil, &socket.Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Message: "Too many x-... headers", Reason: "headers"}
+		return nil, &socket.Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Message: "Too many x-... headers", Reason: refusedHeaders}
 	}
 	identity := channel.Identity{Claims: claims, Token: token, Headers: headers}
 	return func(c *socket.Conn) socket.Handler {

@@ -171,3 +171,14 @@ func between(text, after, before string) string {
 	text, _, _ = strings.Cut(text, before)
 	return text
 }
+
+// TestRefusalsAreNamed: a reason that is no constant is in no list of the documentation.
+func TestRefusalsAreNamed(t *testing.T) {
+	t.Parallel()
+	unnamed := regexp.MustCompile(`Refusal\{[^}]*(Reason: |, )"[^"]*"\}`)
+	eachGoFile(t, func(path string, source []byte) {
+		if found := unnamed.Find(source); found != nil && !strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s: %s", path, found)
+		}
+	})
+}

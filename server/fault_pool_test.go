@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
@@ -79,8 +77,7 @@ func (x *takers) more() {
 	x.t.Helper()
 	for {
 		conn, err := pgx.Connect(context.Background(), x.url)
-		var refused *pgconn.PgError
-		if errors.As(err, &refused) && refused.Code == "53300" {
+		if postgres.SQLState(err) == "53300" {
 			return
 		}
 		if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -15,10 +14,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/feed"
 	"rowcast/server/pgtest"
+	"rowcast/server/postgres"
 	"rowcast/server/protocol"
 )
 
@@ -180,8 +179,7 @@ func (r *race) write(rng *rand.Rand) {
 		}
 		return nil
 	})
-	var refused *pgconn.PgError
-	deadlock := errors.As(err, &refused) && refused.Code == "40P01" // writers meet; one of them is rolled back
+	deadlock := postgres.SQLState(err) == "40P01" // writers meet; one of them is rolled back
 	if err != nil && err != errRollback && !deadlock {
 		r.t.Error(err)
 	}
