@@ -25,10 +25,11 @@ var mayImport = map[string][]string{
 	"server/snapshot": {},
 	"server/metrics":  {},
 	"server/protocol": {},
+	"server/sockopt":  {},
 
 	"server/hub":      {"server/protocol", "server/snapshot", "server/metrics"},
-	"server/socket":   {"server/protocol", "server/metrics"},
-	"server/postgres": {"migrations", "sql", "server/metrics"},
+	"server/socket":   {"server/protocol", "server/sockopt", "server/metrics"},
+	"server/postgres": {"migrations", "sql", "server/sockopt", "server/metrics"},
 
 	"server/feed": {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth": {"sql", "server/feed", "server/postgres", "server/snapshot", "server/metrics"},

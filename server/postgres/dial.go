@@ -4,6 +4,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"rowcast/server/sockopt"
 )
 
 // A dead peer is found out from both sides of silence: when nothing is under way by keepalives, after keepIdle and
@@ -21,7 +23,7 @@ func dialer() *net.Dialer {
 			if network == "unix" {
 				return nil
 			}
-			return setUserTimeout(raw, unacknowledged)
+			return sockopt.SetUserTimeout(raw, unacknowledged)
 		},
 	}
 }

@@ -3,6 +3,8 @@ package socket
 import (
 	"crypto/tls"
 	"net"
+
+	"rowcast/server/sockopt"
 )
 
 // tune bounds what the kernel does for a socket: how much it holds for a client, and how long it believes in one that
@@ -21,7 +23,12 @@ func (s *Server) tune(conn net.Conn) {
 	if s.opt.IdleTimeout < 0 {
 		return
 	}
-	if err := setUserTimeout(tcp, s.opt.IdleTimeout/2); err != nil {
+	// Small frames fit into the send buffer, so that without this no write would ever tell that their receiver is dead.
+	raw, err := tcp.SyscallConn()
+	if err == nil {
+		err = sockopt.SetUserTimeout(raw, s.opt.IdleTimeout/2)
+	}
+	if err != nil {
 		s.opt.Logger.Debug("set user timeout", "error", err)
 	}
 }

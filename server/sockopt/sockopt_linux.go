@@ -1,4 +1,5 @@
-package postgres
+// Package sockopt sets what package net does not.
+package sockopt
 
 import (
 	"syscall"
@@ -8,9 +9,9 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT of linux/tcp.h, which package syscall does not name.
 const tcpUserTimeout = 0x12
 
-// setUserTimeout makes the kernel give up a peer that acknowledges nothing for d; otherwise it tries for a quarter of an
-// hour.
-func setUserTimeout(raw syscall.RawConn, d time.Duration) error {
+// SetUserTimeout makes the kernel give up a peer that acknowledges nothing of what it was sent for d; otherwise it tries for
+// a quarter of an hour.
+func SetUserTimeout(raw syscall.RawConn, d time.Duration) error {
 	var set error
 	err := raw.Control(func(fd uintptr) {
 		set = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.Milliseconds()))
