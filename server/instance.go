@@ -75,10 +75,9 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		return nil, err
 	}
 	in.metrics.WatchPool(in.pool.Stats)
-	in.hub = hub.New(hub.Options{
-		MaxHeldBytes: c.MaxQueueBytes, MaxDeaf: orNever(c.MaxDeaf), Metrics: in.metrics,
-		Hears: func() bool { return in.feed.Hearing() },
-	})
+	rooms := c.hubOptions()
+	rooms.Metrics, rooms.Hears = in.metrics, func() bool { return in.feed.Hearing() }
+	in.hub = hub.New(rooms)
 	in.feed = feed.New(feed.Options{
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
 		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
@@ -96,11 +95,9 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		},
 		Logger: in.component("channel"), Metrics: in.metrics,
 	}
-	in.sockets = socket.NewServer(socket.Options{
-		MaxConnections: c.MaxConnections, MaxFrameBytes: c.MaxFrameBytes, MaxQueueBytes: c.MaxQueueBytes,
-		MaxQueueAge: orNever(c.MaxQueueAge), AllowedOrigins: c.AllowedOrigins, Open: opener{verifier, sessions}.open,
-		Logger: in.component("socket"), Metrics: in.metrics,
-	})
+	sockets := c.socketOptions()
+	sockets.Open, sockets.Logger, sockets.Metrics = opener{verifier, sessions}.open, in.component("socket"), in.metrics
+	in.sockets = socket.NewServer(sockets)
 	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
 	in.lease.serve, in.lease.stop = in.open, in.leave
 	in.house = newHousekeeper(c, in.pool, in.lease.holds, in.component("housekeeping"))
@@ -121,6 +118,19 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	in.lease.name = nodeName(in.public.Addr())
 	in.leave(ctx, *refusedWaiting) // no socket before the lease
 	return in, nil
+}
+
+// hubOptions is what the settings say about rooms.
+func (c Config) hubOptions() hub.Options {
+	return hub.Options{MaxHeldBytes: c.MaxQueueBytes, MaxDeaf: orNever(c.MaxDeaf)}
+}
+
+// socketOptions is what the settings say about sockets.
+func (c Config) socketOptions() socket.Options {
+	return socket.Options{
+		MaxConnections: c.MaxConnections, MaxFrameBytes: c.MaxFrameBytes, MaxQueueBytes: c.MaxQueueBytes, MaxQueueAge: orNever(c.MaxQueueAge),
+		AllowedOrigins: c.AllowedOrigins,
+	}
 }
 
 // orNever is a limit as packages want it: 0, which lifts it, would mean their default.
