@@ -99,6 +99,9 @@ func (c *Channel) Withheld(frames int) {
 	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
 }
 
+// Outdated is about presence, of which nothing is told yet.
+func (c *Channel) Outdated() {}
+
 // Missed tells the client that it may lack something that will not come any more.
 func (c *Channel) Missed() {
 	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Because(protocol.TextMessagesLost))

@@ -82,6 +82,9 @@ func (e answer) apply(w *worker) {
 		return
 	}
 	w.settle(s)
+	if release.outdated {
+		s.member.Outdated()
+	}
 	if !first {
 		s.member.Decided(g.rights)
 	}

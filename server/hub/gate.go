@@ -30,6 +30,8 @@ type gate struct {
 	paced    bool              // the Ask under way has not been sent: it waits for its time
 	pace     *rate.Limiter     // of asking again; made when first needed
 
+	picture picture // of who is present
+
 	deafAt  uint64 // marks when the database fell silent; 0 while it is heard
 	doubted bool   // late frames may fall into a time without rights (see frame)
 	missed  int    // of those: withheld, and the member not yet told
@@ -112,12 +114,15 @@ const (
 // it, and behind answers that saw more: it takes that there was no strict mark at all.
 func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool, maxBytes int) frameFate {
 	switch {
-	case g.state == gateNew, g.state == gateEnded, g.since.Sees(xid), g.state == gateOpen && !g.rights.Broadcast.Receive:
+	case g.state == gateNew, g.state == gateEnded, g.since.Sees(xid), g.state == gateOpen && !g.rights.of(f).Receive:
+		return frameSkip
+	case !g.picture.wants(f):
 		return frameSkip
 	case late && g.doubted:
 		g.missed++
 		return frameSkip
 	case g.state == gateOpen:
+		g.picture.add(f)
 		return frameGive
 	case maxBytes > 0 && g.bytes > 0 && g.bytes+f.Size() > maxBytes: // alone, any legal frame may wait
 		return frameOverflow
@@ -128,14 +133,15 @@ func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool, maxBytes in
 }
 
 // passes tells whether a frame may go to a subscription that is not in doubt.
-func (g *gate) passes(xid snapshot.XID) bool {
-	return g.rights.Broadcast.Receive && !g.since.Sees(xid)
+func (g *gate) passes(f *protocol.Frame, xid snapshot.XID) bool {
+	return g.rights.of(f).Receive && !g.since.Sees(xid)
 }
 
 // released is what an answer lets go.
 type released struct {
 	frames   []*protocol.Frame
 	withheld int
+	outdated bool // presence frames were withheld, and nothing has made up for them
 }
 
 // allow takes an answer that allows. Frames up to the first mark that the answer did not see are released; if there is
@@ -168,14 +174,15 @@ func (g *gate) allow(v Verdict) released {
 			continue
 		}
 		switch {
-		case !g.passes(w.xid):
+		case !g.passes(w.frame, w.xid):
+		case strict && i < lastSeen && g.picture.tear(w.frame):
 		case strict && i < lastSeen:
 			out.withheld++
-		default:
+		case g.picture.add(w.frame):
 			out.frames = append(out.frames, w.frame)
 		}
 	}
-	g.open()
+	out.outdated = g.open()
 	return out
 }
 
@@ -195,11 +202,11 @@ func (g *gate) admit(v Verdict) released {
 	var out released
 	for i, w := range g.waiting {
 		// What the database sent before then, the snapshot has seen. What clients sent has only its place.
-		if w.frame != nil && g.passes(w.xid) && (w.xid != 0 || i > given) {
+		if w.frame != nil && g.passes(w.frame, w.xid) && (w.xid != 0 || i > given) && g.picture.add(w.frame) {
 			out.frames = append(out.frames, w.frame)
 		}
 	}
-	g.open()
+	out.outdated = g.open()
 	return out
 }
 
@@ -240,8 +247,13 @@ func (g *gate) caughtUp() (withheld int) {
 	return withheld
 }
 
-func (g *gate) open() {
+// open lets frames pass at once; outdated as in released.
+func (g *gate) open() (outdated bool) {
 	g.state, g.waiting, g.bytes = gateOpen, nil, 0
+	if !g.rights.Presence.Receive {
+		g.picture = picture{}
+	}
+	return g.picture.settle()
 }
 
 // keep drops what has been dealt with.

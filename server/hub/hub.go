@@ -36,6 +36,14 @@ type Rights struct{ Broadcast, Presence Right }
 // Any tells whether there is anything to receive; a join without is refused.
 func (r Rights) Any() bool { return r.Broadcast.Receive || r.Presence.Receive }
 
+// of are those that a frame needs.
+func (r Rights) of(f *protocol.Frame) Right {
+	if f.Extension() == protocol.ExtensionPresence {
+		return r.Presence
+	}
+	return r.Broadcast
+}
+
 // lost tells whether a right to receive is gone. Losing only a right to send closes nothing: the next send is refused.
 func (r Rights) lost(now Rights) bool {
 	return r.Broadcast.Receive && !now.Broadcast.Receive || r.Presence.Receive && !now.Presence.Receive
@@ -78,6 +86,9 @@ type Member interface {
 	Decided(Rights)
 	// Withheld tells that frames were not given because the right was lost and regained around them.
 	Withheld(frames int)
+	// Outdated tells that presence frames were not given, for the same reason. No more of them are given until there is
+	// another presence_state: it is to be asked for.
+	Outdated()
 	// Missed tells that messages of the database may have been lost for good, nobody knows which.
 	Missed()
 	// Deliver gives one frame. It may leave later: what is returned is flushed at the end of the worker's round; nil if
@@ -227,6 +238,12 @@ func (h *Hub) Publish(p Publication) { h.log.publish(&p, p.Frame.Size(), true) }
 // TryPublish appends a frame without waiting, beyond the bound if it must: for the workers' own calls, whose number the
 // Member bounds.
 func (h *Hub) TryPublish(p Publication) { h.log.publish(&p, p.Frame.Size(), false) }
+
+// Give appends a frame for one subscription, in its place among those of its room. It never waits; the caller bounds how
+// often it is called. A presence_state begins presence for a subscription, which is given no presence_diff before one.
+func (h *Hub) Give(s *Subscription, f *protocol.Frame) {
+	h.log.appendTo(h.workerOf(s), gift{s, f})
+}
 
 // Mark has everyone it concerns decided again; they are given nothing private until then.
 func (h *Hub) Mark(m Mark) {

@@ -37,6 +37,7 @@ func (*listener) Held()                           {}
 func (*listener) Paused()                         {}
 func (*listener) Decided(Rights)                  {}
 func (*listener) Withheld(int)                    {}
+func (*listener) Outdated()                       {}
 func (*listener) Missed()                         {}
 func (l *listener) Ended(why End, _ Verdict)      { l.ended <- why }
 

@@ -17,7 +17,7 @@ type recorder struct {
 	asks                     []asked
 	admitted, ended, decided int
 	delivered, withheld      int
-	missed                   int
+	missed, outdated         int
 	why                      End
 }
 
@@ -29,6 +29,7 @@ func (r *recorder) Held()           {}
 func (r *recorder) Paused()         {}
 func (r *recorder) Decided(Rights)  { r.decided++ }
 func (r *recorder) Withheld(n int)  { r.withheld += n }
+func (r *recorder) Outdated()       { r.outdated++ }
 func (r *recorder) Missed()         { r.missed++ }
 func (r *recorder) Deliver(*protocol.Frame) Outlet {
 	r.delivered++

@@ -15,6 +15,7 @@ type commit struct {
 	xid     snapshot.XID
 	message bool
 	allowed bool // whether the subject has the right after it
+	sees    bool // and that to who is present
 	mark    Mark
 	told    *told // the last time
 }
@@ -33,9 +34,10 @@ type database struct {
 	next    snapshot.XID
 	ended   snapshot.XID // the highest that was committed or rolled back
 	allowed bool
+	sees    bool
 }
 
-func (d *database) begin() { *d = database{next: 100, ended: 99, allowed: true} }
+func (d *database) begin() { *d = database{next: 100, ended: 99, allowed: true, sees: true} }
 
 func (d *database) commit(rng *rand.Rand) {
 	for len(d.open) == 0 || rng.IntN(2) == 0 {
@@ -56,13 +58,14 @@ func (d *database) commit(rng *rand.Rand) {
 		c.mark = Mark{XID: x, Subject: modelSubject, Topic: modelTopic}
 	case 1, 2:
 		d.allowed = true
+		d.sees = rng.IntN(3) > 0
 		c.mark = Mark{XID: x, Subject: modelSubject}
 	case 3:
 		c.mark = Mark{XID: x, Topic: modelTopic, Lenient: true} // touches nothing
 	default:
 		c.message = true
 	}
-	c.allowed = d.allowed
+	c.allowed, c.sees = d.allowed, d.allowed && d.sees
 	d.commits = append(d.commits, c)
 }
 

@@ -31,6 +31,7 @@ type question struct {
 	first    bool
 	asked    int // commits when Postgres looked; -1: it has not yet
 	allowed  bool
+	sees     bool // who is present
 	snapshot snapshot.Snapshot
 }
 
@@ -41,6 +42,7 @@ type play struct {
 	outages  bool
 	crashes  bool // outages in which transaction ids are lost
 	hopeless bool // outages that cannot be caught up
+	watching bool // there is presence, with a right of its own
 }
 
 type model struct {
@@ -60,6 +62,7 @@ type model struct {
 	marked    bool // the member's rights may have changed since the admission, as far as the hub can know
 	warned    bool // the member was told that something is missing
 	frames    map[*protocol.Frame]*told
+	members   members
 	found     []string // violations
 }
 
@@ -73,8 +76,9 @@ type told struct {
 func newModel(seed uint64, p play) *model {
 	m := &model{
 		play: p, rng: rand.New(rand.NewPCG(seed, 1)),
-		worker: newWorker(Options{Metrics: modelMetrics}, 0),
-		frames: map[*protocol.Frame]*told{},
+		worker:  newWorker(Options{Metrics: modelMetrics}, 0),
+		frames:  map[*protocol.Frame]*told{},
+		members: newMembers(),
 	}
 	m.database.begin()
 	m.hearer.begin(&m.database)
@@ -87,6 +91,7 @@ func (m *model) join() {
 	m.sub = NewSubscription(Room{modelTopic, true}, 0, modelSubject, m)
 	m.ended, m.admitted, m.last, m.withheld, m.marked, m.warned = false, -1, 0, 0, false, false
 	m.delivered = map[*told]bool{}
+	m.members.leave()
 	join{m.sub}.apply(m.worker)
 }
 
@@ -95,14 +100,19 @@ func (m *model) join() {
 func (m *model) Ask(sub *Subscription, round uint64, first bool) {
 	m.questions = append(m.questions, &question{sub: sub, round: round, first: first, asked: -1})
 }
-func (m *model) Admitted(Rights)    {}
+func (m *model) Admitted(r Rights)  { m.members.decided(r) }
 func (m *model) Paused()            {}
 func (m *model) Held()              {}
-func (m *model) Decided(Rights)     {}
+func (m *model) Decided(r Rights)   { m.members.decided(r) }
 func (m *model) Withheld(n int)     { m.withheld += n }
+func (m *model) Outdated()          { m.members.outdated() }
 func (m *model) Missed()            { m.warned = true }
 func (m *model) Ended(End, Verdict) { m.ended = true }
 func (m *model) Deliver(f *protocol.Frame) Outlet {
+	if f.Extension() == protocol.ExtensionPresence {
+		m.hearsOfMembers(f)
+		return nil
+	}
 	this := m.frames[f]
 	if m.delivered[this] {
 		m.violation("%v delivered twice", this.commit)
@@ -126,6 +136,9 @@ func (m *model) violation(format string, args ...any) {
 
 // step does one thing that can happen next.
 func (m *model) step() {
+	if m.watching && m.rng.IntN(3) == 0 {
+		m.changeMembers()
+	}
 	switch m.rng.IntN(12) {
 	case 0, 1, 2:
 		m.commit(m.rng)
@@ -184,7 +197,7 @@ func (m *model) mark(mark Mark) {
 func (m *model) look() {
 	for _, q := range m.questions {
 		if q.asked < 0 {
-			q.asked, q.allowed, q.snapshot = len(m.commits), m.allowed, m.snapshot()
+			q.asked, q.allowed, q.sees, q.snapshot = len(m.commits), m.allowed, m.sees, m.snapshot()
 			return
 		}
 	}
@@ -200,6 +213,7 @@ func (m *model) answer() {
 		v := Verdict{Round: q.round, Snapshot: q.snapshot}
 		if q.allowed {
 			v.Rights.Broadcast = Right{Receive: true, Send: true}
+			v.Rights.Presence.Receive = m.watching && q.sees
 		}
 		joining := q.sub.gate.state == gateJoining
 		answer{q.sub, v}.apply(m.worker)
@@ -225,6 +239,7 @@ func (m *model) settle() {
 		m.look()
 		m.answer()
 	}
+	m.tellMembers()
 }
 
 // complete checks that a session that lives lost nothing but what it was told of.
@@ -240,6 +255,9 @@ func (m *model) complete() {
 	}
 	if !m.allowed && !m.mute {
 		m.violation("open without the right")
+	}
+	if m.watching && m.allowed && m.sees {
+		m.completeMembers()
 	}
 	missing := 0
 	for i, c := range m.commits {
@@ -266,7 +284,7 @@ func (p play) run(seed uint64) []string {
 }
 
 var plays = []play{
-	{}, {outages: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
+	{}, {outages: true}, {watching: true}, {watching: true, outages: true, forgery: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
 }
 
 func TestNothingIsDeliveredWithoutTheRight(t *testing.T) {

@@ -94,6 +94,7 @@ func (v *visitor) decide(rng *rand.Rand) {
 func (*visitor) Admitted(Rights) {}
 func (*visitor) Held()           {}
 func (*visitor) Paused()         {}
+func (*visitor) Outdated()       {}
 func (*visitor) Missed()         {}
 func (*visitor) Decided(Rights)  {}
 

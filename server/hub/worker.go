@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
 )
 
 // worker applies its share of the log. Everything it touches is its own.
@@ -123,15 +124,28 @@ func (p *Publication) apply(w *worker) {
 	members := w.rooms[p.Room]
 	for i := len(members) - 1; i >= 0; i-- {
 		if s := members[i]; s != p.Except {
-			w.give(s, p)
+			w.give(s, p.Frame, p.XID)
 		}
 	}
 }
 
-func (w *worker) give(s *Subscription, p *Publication) {
-	switch s.gate.frame(p.Frame, p.XID, w.catchUp && p.XID != 0, w.options.MaxHeldBytes) {
+// gift is a frame for one subscription.
+type gift struct {
+	sub   *Subscription
+	frame *protocol.Frame
+}
+
+func (e gift) apply(w *worker) {
+	if e.sub.room.Private {
+		w.listen()
+	}
+	w.give(e.sub, e.frame, 0)
+}
+
+func (w *worker) give(s *Subscription, f *protocol.Frame, xid snapshot.XID) {
+	switch s.gate.frame(f, xid, w.catchUp && xid != 0, w.options.MaxHeldBytes) {
 	case frameGive:
-		w.deliver(s, p.Frame)
+		w.deliver(s, f)
 	case frameOverflow:
 		w.end(s, EndHeldTooBig, Verdict{})
 	}

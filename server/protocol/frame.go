@@ -96,6 +96,25 @@ func NewUserBroadcast(topic string, b UserBroadcast) (*Frame, error) {
 	}, nil
 }
 
+// Extension is what a right on a topic is about.
+type Extension uint8
+
+const (
+	ExtensionBroadcast Extension = iota // and whatever is not presence
+	ExtensionPresence
+)
+
+// Extension is what its receivers need the right to.
+func (f *Frame) Extension() Extension {
+	if !f.user && (f.event == EventPresenceDiff || f.event == EventPresenceState) {
+		return ExtensionPresence
+	}
+	return ExtensionBroadcast
+}
+
+// IsPresenceState tells whether the frame says who is present, all of them; a diff says what has changed since.
+func (f *Frame) IsPresenceState() bool { return !f.user && f.event == EventPresenceState }
+
 // Bytes is the frame for receivers of one version, or nil if that version cannot carry it: version 1.0.0 has no binary
 // payloads.
 func (f *Frame) Bytes(v Version) []byte {
