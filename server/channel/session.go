@@ -102,6 +102,7 @@ func (s *Session) Frame(binary bool, data []byte) {
 	if err != nil {
 		// As with Supabase Realtime the socket survives. Who can be answered is.
 		if m.Topic != "" && m.Ref != "" {
+			s.Metrics.SendsRefused.WithLabelValues(string(protocol.MalformedFrame)).Inc()
 			s.sender.Send(protocol.Reply(s.version, m.JoinRef, m.Ref, m.Topic, protocol.StatusError, protocol.MalformedFrame.Response(err.Error())))
 		}
 		label := "malformed"
@@ -173,6 +174,7 @@ func (s *Session) push(m protocol.Message) {
 
 // unmatched answers a push on a topic that is not joined.
 func (s *Session) unmatched(m protocol.Message) {
+	s.Metrics.SendsRefused.WithLabelValues(string(protocol.UnmatchedTopic)).Inc()
 	s.sender.Send(protocol.Reply(s.version, "", m.Ref, m.Topic, protocol.StatusError, protocol.UnmatchedTopic.Response()))
 }
 

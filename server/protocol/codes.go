@@ -57,7 +57,7 @@ const (
 	TextTokenExpired       = "Token has expired %d seconds ago"
 	TextTokenClaims        = "Fields `role` and `exp` are required in JWT"
 	TextTokenExpiry        = "Token expiration time is invalid"
-	TextTokenClaim         = "The claim `%s` of the token is not the one expected here"
+	TextTokenClaim         = "The claim `%s` of the token %s"
 	TextSignerKey          = `Failed to generate JWT signer for key ID (kid) "%s", check your JWT secret or JWKS configuration`
 	TextReplayParams       = "Replay params are not valid"
 	TextReplayFailed       = "Realtime was unable to replay messages"

@@ -1,0 +1,389 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"rowcast/server/protocol"
+	"rowcast/server/socket"
+)
+
+// server names a server with settings of its own. On one server provocations are played one after the other.
+type server string
+
+const (
+	onPlain   server = "plain"
+	onStrict  server = "strict limits"
+	onPrivate server = "private only"
+	onIssuer  server = "one issuer"
+	onDeaf    server = "deaf"
+	onFlooded server = "flooded"
+	onStopped server = "stopped"
+)
+
+type testServer struct {
+	name     server
+	settings func(*Config)
+}
+
+var servers = []testServer{
+	{onPlain, func(c *Config) { c.MaxPayloadBytes = 100_000 }},
+	{onStrict, func(c *Config) { c.MaxJoinsPerSecond, c.MaxChannelsPerSocket, c.MaxEventsPerSecond = 2, 1, 1 }},
+	{onPrivate, func(c *Config) { c.PrivateOnly = true }},
+	{onIssuer, func(c *Config) { c.JWTIssuers = []string{"https://example.com"} }},
+	{onDeaf, nil},
+	{onFlooded, func(c *Config) { c.MaxQueueBytes = 1000 }},
+	{onStopped, nil},
+}
+
+const (
+	joinsTotal    = "realtime_joins_total"
+	refusedTotal  = "realtime_sends_refused_total"
+	channelsTotal = "realtime_channels_closed_total"
+	socketsTotal  = "realtime_sockets_closed_total"
+)
+
+const (
+	inJoin   = protocol.InJoinReply
+	inPush   = protocol.InPushReply
+	inSystem = protocol.InSystem
+	inClose  = protocol.InClose
+)
+
+// provocations are all codes at all the places where they can appear.
+var provocations = slices.Concat([]provocation{
+	{code: protocol.TopicNameRequired, where: inJoin, counted: joinsTotal, on: onPlain, provoke: refusedJoin("", config(nil))},
+	{code: protocol.TopicTooLong, where: inJoin, counted: joinsTotal, on: onPlain, provoke: refusedJoin(strings.Repeat("x", 247), config(nil))},
+	{code: protocol.InvalidJoinPayload, where: inJoin, counted: joinsTotal, on: onPlain,
+		provoke: refusedJoin("open", config(map[string]any{"private": "yes"}))},
+	{code: protocol.PrivateOnly, where: inJoin, counted: joinsTotal, on: onPrivate, provoke: refusedJoin("open", config(nil))},
+	{code: protocol.ChannelRateLimitReached, where: inJoin, counted: joinsTotal, on: onStrict, provoke: lastOfJoins("one", "other")},
+	{code: protocol.ClientJoinRateLimitReached, where: inJoin, counted: joinsTotal, on: onStrict, provoke: lastOfJoins("a", "a", "a")},
+	{code: protocol.Unauthorized, where: inJoin, counted: joinsTotal, on: onPlain, provoke: refusedJoin("elsewhere", config(private()))},
+	{code: protocol.UnableToReplayMessages, where: inJoin, counted: joinsTotal, on: onPlain,
+		provoke: refusedJoin("open", config(map[string]any{"broadcast": map[string]any{"replay": map[string]any{"since": 1}}}))},
+	{code: protocol.JoinSuperseded, where: inJoin, counted: joinsTotal, on: onPlain, provoke: func(s *stage) string {
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		defer s.holdDecisions()()
+		first := c.push("", "realtime:a", "phx_join", config(private()))
+		c.push("", "realtime:a", "phx_join", config(private()))
+		return c.refusal(first)
+	}},
+	{code: protocol.NotSupported, where: inJoin, counted: joinsTotal, on: onPlain,
+		provoke: refusedJoin("a", config(map[string]any{"private": true, "broadcast": map[string]any{"replay": map[string]any{"since": 1}}}))},
+	{code: protocol.NotSupported, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("phx_error", nil)},
+	{code: protocol.NotSupported, where: inSystem, counted: refusedTotal, on: onPlain, provoke: refusedUnasked("phx_error", nil)},
+
+	{code: protocol.UnmatchedTopic, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		return c.refusal(c.push("", "realtime:nowhere", "broadcast", map[string]any{}))
+	}},
+	{code: protocol.MalformedFrame, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+		c, joinRef := s.member("open", nil)
+		deep := fmt.Sprintf(`[%q,"deep","realtime:open","broadcast",%s1%s]`, joinRef, strings.Repeat(`{"a":`, 600), strings.Repeat("}", 600))
+		if err := c.conn.Write(s.t.Context(), websocket.MessageText, []byte(deep)); err != nil {
+			s.t.Fatal(err)
+		}
+		return c.refusal("deep")
+	}},
+	{code: protocol.PayloadTooLarge, where: inPush, counted: refusedTotal, on: onPlain,
+		provoke: refusedPush("broadcast", map[string]any{"payload": strings.Repeat("x", 100_000)})},
+	{code: protocol.InvalidBroadcast, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("broadcast", []int{})},
+	{code: protocol.InvalidBroadcast, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("broadcast", map[string]any{"ids": 1})},
+	{code: protocol.InvalidBroadcast, where: inSystem, counted: refusedTotal, on: onPlain, provoke: refusedUnasked("broadcast", map[string]any{"event": 1})},
+	{code: protocol.SendDenied, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+		c, joinRef := s.memberAs("mute", "a", private())
+		return c.refusal(c.broadcast(joinRef, "a"))
+	}},
+	{code: protocol.SendDenied, where: inSystem, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+		c, joinRef := s.memberAs("mute", "a", map[string]any{"private": true})
+		c.broadcast(joinRef, "a")
+		return c.told("a")
+	}},
+	{code: protocol.SendRateLimitReached, where: inPush, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
+		c, joinRef := s.member("open", map[string]any{"broadcast": map[string]any{"ack": true}})
+		c.broadcast(joinRef, "open")
+		return c.refusal(c.broadcast(joinRef, "open"))
+	}},
+	{code: protocol.SendRateLimitReached, where: inSystem, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
+		c, joinRef := s.member("open", nil)
+		c.broadcast(joinRef, "open")
+		c.broadcast(joinRef, "open")
+		return c.told("open")
+	}},
+}, tokenProvocations, troubleProvocations, endProvocations)
+
+// tokenProvocations are tokens that are refused, in a join and as the new token of a channel.
+var tokenProvocations = slices.Concat(
+	badToken(protocol.InvalidJWTToken, onPlain, func() string { return signed(`{"alg":"HS256"}`, `{"role":"authenticated","exp":1}`) }),
+	badToken(protocol.InvalidJWTToken, onPlain, func() string { return signed(`{"alg":"HS256"}`, `{"role":"authenticated"}`) }),
+	badToken(protocol.InvalidJWTToken, onPlain, aboutToExpire),
+	badToken(protocol.InvalidJWTToken, onIssuer, func() string { return claiming(`,"iss":"https://example.org"`) }),
+	badToken(protocol.MalformedJWT, onPlain, func() string { return "no token" }),
+	badToken(protocol.JwtSignatureError, onPlain, func() string { return claiming("") + "x" }),
+	badToken(protocol.JwtSignerError, onPlain, func() string { return signed(`{"alg":"RS256"}`, `{}`) }),
+	badToken(protocol.RoleNotAllowed, onPlain, func() string { return signed(`{"alg":"HS256"}`, `{"role":"postgres","exp":4000000000}`) }),
+)
+
+// troubleProvocations are what is said when Postgres cannot be asked, or is not heard.
+var troubleProvocations = []provocation{
+	{code: protocol.UnableToConnectToProject, where: inJoin, counted: joinsTotal, on: onFlooded, provoke: func(s *stage) string {
+		defer s.holdDecisions()()
+		return refusedJoin("a", config(private()))(s)
+	}},
+	{code: protocol.UnableToConnectToProject, where: inPush, counted: refusedTotal, on: onFlooded, provoke: func(s *stage) string {
+		reply, _ := s.neverDecided()
+		return reply
+	}},
+	{code: protocol.UnableToConnectToProject, where: inSystem, counted: channelsTotal, on: onFlooded, provoke: func(s *stage) string {
+		_, message := s.neverDecided()
+		return message
+	}},
+	{code: protocol.MessagesWithheld, where: inSystem, counted: channelsTotal, on: onFlooded, provoke: func(s *stage) string {
+		c, _ := s.member("a", private())
+		other, joinRef := s.memberAs("u2", "a", private())
+		defer s.holdDecisions()()
+		s.exec(`select realtime.invalidate('u1', null)`)
+		for count(c, isEvent("a", "system")) == 0 { // the mark is on its way
+			other.reply(other.broadcast(joinRef, "a"))
+		}
+		return c.told("a")
+	}},
+	{code: protocol.MessagesWithheld, where: inSystem, counted: "realtime_feed_missed_total", label: "dropped", on: onDeaf, provoke: func(s *stage) string {
+		c, _ := s.member("open", nil)
+		s.begin()
+		s.exec(`select realtime.send('{}', 'lost', 'open', false); select realtime._maintain('0')`)
+		s.end()
+		return c.told("open")
+	}},
+	{code: protocol.Deaf, where: inJoin, counted: joinsTotal, on: onDeaf, provoke: func(s *stage) string {
+		s.begin()
+		defer s.end()
+		return refusedJoin("a", config(private()))(s)
+	}},
+	{code: protocol.Deaf, where: inPush, counted: refusedTotal, on: onDeaf, provoke: func(s *stage) string {
+		c, joinRef := s.member("a", private())
+		s.begin()
+		defer s.end()
+		return c.refusal(c.broadcast(joinRef, "a"))
+	}},
+	{code: protocol.Deaf, where: inSystem, counted: refusedTotal, on: onDeaf, provoke: func(s *stage) string {
+		c, joinRef := s.member("a", map[string]any{"private": true})
+		s.begin()
+		defer s.end()
+		c.broadcast(joinRef, "a")
+		return messageOf(c.wait("the word about the send", func(f frame) bool {
+			return isEvent("a", "system")(f) && strings.Contains(string(f.Payload), `"extension":"broadcast"`)
+		}))
+	}},
+}
+
+// endProvocations are what is said when a channel or a socket ends.
+var endProvocations = []provocation{
+	{code: protocol.Unauthorized, where: inSystem, counted: channelsTotal, on: onPlain, provoke: func(s *stage) string {
+		c, joinRef := s.member("a", private())
+		c.push(joinRef, "realtime:a", "access_token", map[string]any{"access_token": token(s.t, "stranger", "authenticated", nil)})
+		return c.told("a")
+	}},
+	{code: protocol.NoLongerAuthorized, where: inSystem, counted: channelsTotal, on: onPlain, provoke: func(s *stage) string {
+		s.exec(`insert into members (user_id, room) values ('goes', 'a')`)
+		c, _ := s.memberAs("goes", "a", private())
+		s.exec(`delete from members where user_id = 'goes'`)
+		return c.told("a")
+	}},
+	{code: protocol.RealtimeRestarting, where: inJoin, counted: joinsTotal, on: onStopped, provoke: func(s *stage) (told string) {
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		s.dismiss(func() { told = c.refusal(c.push("", "realtime:open", "phx_join", map[string]any{})) })
+		return told
+	}},
+	{code: protocol.ServerDisconnect, where: inSystem, counted: socketsTotal, label: string(socket.Restarting), on: onStopped, provoke: func(s *stage) string {
+		c, _ := s.member("open", nil)
+		s.dismiss(nil)
+		return c.told("open")
+	}},
+	{code: protocol.ServerDisconnect, where: inClose, counted: socketsTotal, label: string(socket.Restarting), on: onStopped, provoke: func(s *stage) string {
+		c, _ := s.member("open", nil)
+		s.dismiss(nil)
+		return c.closedWith()
+	}},
+	{code: protocol.RealtimeRestarting, where: inClose, counted: socketsTotal, label: string(socket.Restarting), on: onStopped, provoke: func(s *stage) string {
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		s.stop()
+		return c.closedWith()
+	}},
+}
+
+// notYetSaid are texts of the table that nothing says yet, and why.
+var notYetSaid = map[string]string{
+	protocol.TextSignerKey:                  "no key set can be configured",
+	protocol.TextReplayParams:               "there is no replay",
+	protocol.TextReplayFailed:               "there is no replay",
+	"An event may be at most %d bytes long": "no frame of a client can hold a longer one",
+}
+
+// refusedJoin has a member of room a join, and gives the reason why it may not.
+func refusedJoin(topic string, payload map[string]any) func(*stage) string {
+	return func(s *stage) string {
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		return c.refusal(c.push("", "realtime:"+topic, "phx_join", payload))
+	}
+}
+
+// lastOfJoins has so many channels joined one after the other, and gives the reason why the last may not.
+func lastOfJoins(topics ...string) func(*stage) string {
+	return func(s *stage) (reason string) {
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		for _, topic := range topics {
+			_, _, reason = c.join(topic, nil)
+		}
+		return reason
+	}
+}
+
+// refusedPush sends on a public channel, and gives the reason why it is refused.
+func refusedPush(event string, payload any) func(*stage) string {
+	return func(s *stage) string {
+		c, joinRef := s.member("open", map[string]any{"broadcast": map[string]any{"ack": true}})
+		return c.refusal(c.push(joinRef, "realtime:open", event, payload))
+	}
+}
+
+// refusedUnasked does so where no answer is asked for, and gives what the client is told.
+func refusedUnasked(event string, payload any) func(*stage) string {
+	return func(s *stage) string {
+		c, joinRef := s.member("open", nil)
+		c.push(joinRef, "realtime:open", event, payload)
+		return c.told("open")
+	}
+}
+
+// badToken provokes a code by a token, at both places.
+func badToken(code protocol.Code, on server, bad func() string) []provocation {
+	return []provocation{
+		{code: code, where: inJoin, counted: joinsTotal, on: on, provoke: func(s *stage) string {
+			c := s.dial(claiming(`,"sub":"u1","iss":"https://example.com"`))
+			return c.refusal(c.push("", "realtime:open", "phx_join", map[string]any{"access_token": bad()}))
+		}},
+		{code: code, where: inSystem, counted: channelsTotal, on: on, provoke: func(s *stage) string {
+			c := s.dial(claiming(`,"sub":"u1","iss":"https://example.com"`))
+			joinRef, _, _ := c.join("open", nil)
+			c.push(joinRef, "realtime:open", "access_token", map[string]any{"access_token": bad()})
+			return c.told("open")
+		}},
+	}
+}
+
+// aboutToExpire is a token that is good for less than half a second, which is none when seconds are counted. It waits for
+// the beginning of one.
+func aboutToExpire() string {
+	now := time.Now()
+	begins := now.Truncate(time.Second).Add(time.Second)
+	time.Sleep(begins.Sub(now))
+	return signed(`{"alg":"HS256"}`, fmt.Sprintf(`{"role":"authenticated","exp":%d.49}`, begins.Unix()))
+}
+
+// member joins as u1.
+func (s *stage) member(topic string, config map[string]any) (c *client, joinRef string) {
+	s.t.Helper()
+	return s.memberAs("u1", topic, config)
+}
+
+func (s *stage) memberAs(user, topic string, config map[string]any) (c *client, joinRef string) {
+	s.t.Helper()
+	c = s.dial(token(s.t, user, "authenticated", nil))
+	joinRef, status, reason := c.join(topic, config)
+	if status != "ok" {
+		s.t.Fatalf("%s joins %s: %s", user, topic, reason)
+	}
+	return c, joinRef
+}
+
+// dismiss asks all clients to go, as a server does that loses its lease, and does something between the last word to
+// one of them and the close of its socket.
+func (s *stage) dismiss(between func()) {
+	s.t.Helper()
+	s.await("former clients to be gone", func() bool { return s.sockets.Count() == 1 })
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	err := s.sockets.Suspend(ctx, *refusedWaiting, func(c *socket.Conn) {
+		lastWord(c)
+		if between != nil {
+			between()
+		}
+	}, 0)
+	s.sockets.Resume()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// holdDecisions has all decisions wait, until what it returns is called: they are tried again for seconds.
+func (s *stage) holdDecisions() (release func()) {
+	s.t.Helper()
+	lock, err := s.db.Admin.Begin(s.t.Context())
+	if err == nil {
+		_, err = lock.Exec(s.t.Context(), `lock table members`)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return func() { _ = lock.Rollback(context.Background()) }
+}
+
+// neverDecided puts a member's rights in doubt when a policy takes longer than a decision may, and gives what the member is
+// told: about what it sends meanwhile, and at the end.
+func (s *stage) neverDecided() (reply, message string) {
+	s.t.Helper()
+	c, joinRef := s.member("a", private())
+	s.exec(`create policy slow on realtime.messages as restrictive for select using (pg_sleep(10) is not null)`)
+	defer s.exec(`drop policy slow on realtime.messages`)
+	s.exec(`select realtime.invalidate('u1', null)`)
+	for reply == "" { // the mark is on its way
+		reply = c.refusal(c.broadcast(joinRef, "a"))
+	}
+	return reply, c.told("a")
+}
+
+// refusal waits for the answer to a push and gives the reason; empty if it is no refusal.
+func (c *client) refusal(ref string) string {
+	c.t.Helper()
+	status, response := c.reply(ref)
+	if status == "ok" {
+		return ""
+	}
+	return reasonOf(response)
+}
+
+// broadcast sends one, and gives its ref.
+func (c *client) broadcast(joinRef, topic string) (ref string) {
+	return c.push(joinRef, "realtime:"+topic, "broadcast", map[string]any{"type": "broadcast", "event": "e", "payload": map[string]any{}})
+}
+
+// told waits for a system message on a topic.
+func (c *client) told(topic string) string {
+	c.t.Helper()
+	return messageOf(c.wait("a system message", isEvent(topic, "system")))
+}
+
+// closedWith waits for the end of the socket and gives the code of the server's close frame.
+func (c *client) closedWith() string {
+	c.t.Helper()
+	for deadline := time.After(patience); ; {
+		c.mu.Lock()
+		err, change := c.err, c.change
+		c.mu.Unlock()
+		if err != nil {
+			return fmt.Sprint(int(websocket.CloseStatus(err)))
+		}
+		select {
+		case <-change:
+		case <-deadline:
+			c.t.Fatal("the socket was not closed")
+		}
+	}
+}
