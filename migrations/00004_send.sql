@@ -55,8 +55,29 @@ create function realtime.send_binary(payload bytea, event text, topic text, priv
 comment on function realtime.send_binary(bytea, text, text, boolean) is
   'Broadcasts raw bytes to a channel, if and when the calling transaction commits. Only clients on wire version 2.0.0 can receive them.';
 
+-- For a row trigger of the user's: new and old are the trigger's. The sentences of its two refusals are those of Supabase
+-- Realtime; what send() refuses keeps its own SQLSTATE.
+-- +goose StatementBegin
+create function realtime.broadcast_changes(
+  topic_name text, event_name text, operation text, table_name text, table_schema text, new record, old record, level text default 'ROW')
+  returns void language plpgsql as $$
+begin
+  if level = 'STATEMENT' then
+    raise exception 'Failed to process the row: function can only be triggered for each row, not for each statement';
+  elsif operation is null or operation not in ('INSERT', 'UPDATE', 'DELETE') then
+    raise exception 'Failed to process the row: Unexpected operation type: %', operation;
+  end if;
+  perform realtime.send(
+    jsonb_build_object('schema', table_schema, 'table', table_name, 'operation', operation, 'record', to_jsonb(new), 'old_record', to_jsonb(old)),
+    event_name, topic_name);
+end $$;
+-- +goose StatementEnd
+comment on function realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
+  'Broadcasts a row change to a private channel, for use in a row trigger: {schema, table, operation, record, old_record, id}. Needs what send() needs: a SECURITY DEFINER trigger function sends by its owner''s rights.';
+
 -- +goose Down
 set local lock_timeout = '5s';
+drop function realtime.broadcast_changes(text, text, text, text, text, record, record, text);
 drop function realtime.send_binary(bytea, text, text, boolean);
 drop function realtime.send(jsonb, text, text, boolean);
 drop function realtime._send(jsonb, bytea, text, text, boolean);

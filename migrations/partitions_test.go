@@ -155,6 +155,48 @@ func TestDefaultPartition(t *testing.T) {
 	})
 }
 
+// While no server runs, the partitions made ahead are used up. What is sent then waits in the default one, to the microsecond
+// around each midnight, and the server that comes back loses none of it.
+func TestServerOffForAWeek(t *testing.T) {
+	t.Parallel()
+	sameDay(t, func(t *testing.T) {
+		db := pgtest.New(t)
+		conn := server(t, db)
+		// As it was when the server stopped, seven days ago: days from eight to four days ago have partitions.
+		exec(t, conn, "select realtime._create_partition(timezone('utc', now())::date - d) from generate_series(4, 8) d")
+		if got := delivered(t, db, func() {
+			exec(t, conn, `insert into realtime.messages (topic, extension, event, payload, private, inserted_at)
+				select 't', 'broadcast', n::text, '1', true, timezone('utc', now())::date - d * interval '1 day' + at
+				  from generate_series(0, 8) d, unnest('{0,1 microsecond,23:59:59.999999}'::interval[]) with ordinality as moments (at, n)`)
+		}); len(got) != 27 {
+			t.Fatalf("%d of 27 inserts are announced", len(got))
+		}
+		const places = `select count(*)::text || ' ' || case when tableoid = 'realtime.messages_default'::regclass then 'wait' else 'in their day' end
+			from realtime.messages group by tableoid = 'realtime.messages_default'::regclass order by 1`
+		if diff := cmp.Diff([]string{"12 wait", "15 in their day"}, values[string](t, conn, places)); diff != "" {
+			t.Errorf("while it was off:\n%s", diff)
+		}
+		if created, dropped := maintain(t, conn, "240 hours"); created != 5 || dropped != 0 {
+			t.Errorf("created %d, dropped %d; want 5, 0", created, dropped)
+		}
+		// Yesterday and today have a partition now; the two days before them go on waiting, until the retention takes them.
+		if diff := cmp.Diff([]string{"21 in their day", "6 wait"}, values[string](t, conn, places)); diff != "" {
+			t.Errorf("when it was back:\n%s", diff)
+		}
+		strangers := value[int](t, conn, `select count(*) from realtime.messages
+			where tableoid <> 'realtime.messages_default'::regclass and tableoid <> to_regclass('realtime.messages_' || to_char(inserted_at, 'YYYY_MM_DD'))`)
+		if strangers != 0 {
+			t.Errorf("%d messages are in a partition of another day", strangers)
+		}
+		if maintain(t, conn, "72 hours"); value[int](t, conn, "select count(*) from realtime.messages where inserted_at < timezone('utc', now()) - interval '96 hours'") != 0 {
+			t.Error("the retention does not reach what was sent meanwhile")
+		}
+		if n := value[int](t, conn, "select count(*) from realtime.messages where inserted_at >= timezone('utc', now()) - interval '72 hours'"); n < 9 {
+			t.Errorf("only %d messages are left of those within the retention", n)
+		}
+	})
+}
+
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	sameDay(t, func(t *testing.T) {
