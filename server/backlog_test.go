@@ -54,7 +54,7 @@ func (h halting) next() frame {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	f, err := parseFrame(kind == websocket.MessageBinary, data)
+	f, err := parseFrame("2.0.0", kind == websocket.MessageBinary, data)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -30,10 +30,15 @@ type Config struct {
 	MaxChannelsPerSocket int
 	MaxJoinsPerSecond    int
 	MaxEventsPerSecond   int
+	MaxBytesPerSecond    int
 	MaxFrameBytes        int
 	MaxPayloadBytes      int
 	MaxQueueBytes        int
 	MaxQueueAge          time.Duration
+	IdleTimeout          time.Duration
+	NoChannelTimeout     time.Duration
+	MaxHeaderBytes       int
+	PoolSize             int
 	DeafAfter            time.Duration
 	MaxDeaf              time.Duration
 	MessageRetention     time.Duration
@@ -109,6 +114,9 @@ var settings = []setting{
 	{name: "MAX_EVENTS_PER_SECOND", def: "1000", limit: true,
 		help: "messages from one socket",
 		into: func(c *Config) value { return numberValue{&c.MaxEventsPerSecond} }},
+	{name: "MAX_BYTES_PER_SECOND", def: "1000000", limit: true,
+		help: "of messages from one socket; a single one may be larger, and those after it wait",
+		into: func(c *Config) value { return numberValue{&c.MaxBytesPerSecond} }},
 	{name: "MAX_FRAME_BYTES", def: "5000000", limit: true,
 		help: "one WebSocket frame from a client",
 		into: func(c *Config) value { return numberValue{&c.MaxFrameBytes} }},
@@ -121,6 +129,18 @@ var settings = []setting{
 	{name: "MAX_QUEUE_AGE", def: "60s", limit: true,
 		help: "how long a frame may wait for a slow reader",
 		into: func(c *Config) value { return durationValue{&c.MaxQueueAge} }},
+	{name: "IDLE_TIMEOUT", def: "60s", limit: true,
+		help: "a socket from which nothing is received for so long is closed",
+		into: func(c *Config) value { return durationValue{&c.IdleTimeout} }},
+	{name: "NO_CHANNEL_TIMEOUT", def: "10m", limit: true,
+		help: "a socket without a channel is closed after so long",
+		into: func(c *Config) value { return durationValue{&c.NoChannelTimeout} }},
+	{name: "MAX_HEADER_BYTES", def: "65536",
+		help: "the headers of one HTTP request, of which a token is one",
+		into: func(c *Config) value { return numberValue{&c.MaxHeaderBytes} }},
+	{name: "POOL_SIZE", def: "10",
+		help: "connections to DATABASE_URL; LISTEN has one of its own",
+		into: func(c *Config) value { return numberValue{&c.PoolSize} }},
 	{name: "DEAF_AFTER", def: "5s",
 		help: "private delivery pauses after so long without proof that the database is heard; at least 2s",
 		into: func(c *Config) value { return durationValue{&c.DeafAfter} }},
@@ -172,6 +192,12 @@ func defaultConfig() Config {
 // minDeafAfter leaves time for heartbeats on a busy machine.
 const minDeafAfter = 2 * time.Second
 
+// minPoolSize is one for each kind of question and two workers of the decider.
+const minPoolSize = 4
+
+// minHeaderBytes is what browsers send without a token.
+const minHeaderBytes = 4096
+
 // settle fills in what follows from other settings, and refuses settings that contradict each other.
 func (c *Config) settle() error {
 	if c.ListenDatabaseURL == "" {
@@ -180,6 +206,10 @@ func (c *Config) settle() error {
 	switch {
 	case c.DeafAfter < minDeafAfter:
 		return usagef("DEAF_AFTER %s is shorter than %s: one late heartbeat would pause everybody", c.DeafAfter, minDeafAfter)
+	case c.PoolSize < minPoolSize:
+		return usagef("POOL_SIZE %d is below %d: decisions, the feed and its heartbeats would wait for one another", c.PoolSize, minPoolSize)
+	case c.MaxHeaderBytes < minHeaderBytes:
+		return usagef("MAX_HEADER_BYTES %d is below %d: a token would not fit", c.MaxHeaderBytes, minHeaderBytes)
 	case len(c.AllowedRoles) == 0:
 		return usagef("ALLOWED_ROLES is empty: every token would be refused; name at least one role")
 	case c.JWTRoleClaim == "":

@@ -104,7 +104,7 @@ func (f *faulted) manyJoinsArePutOff(name string, many int) {
 		most = max(most, len(f.backends(`wait_event_type = 'Lock' and not `+isListener)))
 		select {
 		case <-joined:
-			if most == 0 || most > poolSize {
+			if most == 0 || most > f.config.PoolSize {
 				f.t.Errorf("%s: up to %d of %d joins waited in the database", name, most, many)
 			}
 			return

@@ -42,7 +42,7 @@ func TestFaultPoolExhausted(t *testing.T) {
 	}
 	ctx, letGo := context.WithCancel(t.Context())
 	var taken sync.WaitGroup
-	for range poolSize {
+	for range f.config.PoolSize {
 		taken.Go(func() {
 			for ctx.Err() == nil { // until it got one of the connections
 				_, _ = postgres.Ask(ctx, f.pool, postgres.Limits{Statement: time.Minute}, pgx.RowTo[any], `select pg_advisory_xact_lock(1)`)
@@ -50,8 +50,8 @@ func TestFaultPoolExhausted(t *testing.T) {
 		})
 	}
 	f.awaitDeaf()
-	f.awaitFinding("database", fmt.Sprintf("all %d of the pool are busy", poolSize))
-	if busy := counter(t, f.running, "realtime_pool_connections"); busy != poolSize {
+	f.awaitFinding("database", fmt.Sprintf("all %d of the pool are busy", f.config.PoolSize))
+	if busy := counter(t, f.running, "realtime_pool_connections"); busy != float64(f.config.PoolSize) {
 		t.Errorf("the metrics tell of %v connections", busy)
 	}
 	f.publicGoesOn()

@@ -98,7 +98,7 @@ func TestConnectionChurn(t *testing.T) {
 	bystanders.undisturbed("churn")
 	r.await("files and goroutines to be as few as before", func() bool {
 		f, g := openFiles(), runtime.NumGoroutine()
-		return f <= files+poolSize && g <= goroutines+poolSize // which the pool may still open
+		return f <= files+r.config.PoolSize && g <= goroutines+r.config.PoolSize // which the pool may still open
 	})
 	f, g := settle()
 	t.Logf("%d connections: %d files and %d goroutines before, %d and %d after", connects, files, goroutines, f, g)

@@ -168,4 +168,5 @@ func openGood(r *http.Request) (socket.Opener, *socket.Refusal) {
 type deafHandler struct{}
 
 func (deafHandler) Frame(bool, []byte)   {}
+func (deafHandler) InUse() bool          { return true }
 func (deafHandler) Closed(socket.Reason) {}

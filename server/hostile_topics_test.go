@@ -168,7 +168,7 @@ func TestVeryManyTopics(t *testing.T) {
 				if err != nil || op != opText {
 					t.Fatalf("after %v: opcode %#x %q %v", answers, op, payload, err)
 				}
-				f, err := parseFrame(false, payload)
+				f, err := parseFrame("2.0.0", false, payload)
 				var answer struct {
 					Status   string
 					Response struct{ Reason string }

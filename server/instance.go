@@ -22,9 +22,6 @@ import (
 )
 
 const (
-	// poolSize is enough for the decider's batches, the feed and the heartbeat; more would only take connections away
-	// from the application.
-	poolSize = 10
 	// heartbeats are sent so many times within DEAF_AFTER: some may come late, or be lost with a connection of the pool.
 	heartbeats = 5
 	// headerTimeout ends a client that sends its request a byte at a time.
@@ -32,8 +29,6 @@ const (
 	// requestTimeout ends one that sends a body, or takes an answer, a byte at a time. A socket is free of it once it is
 	// open.
 	requestTimeout = 30 * time.Second
-	// maxHeaderBytes leaves room for a long token.
-	maxHeaderBytes = 64 << 10
 	// drainTime is how long clients are given to go; orchestrators kill after 30 s.
 	drainTime = 20 * time.Second
 	// drainPerSocket spreads reconnects: a thousand sockets a second.
@@ -71,7 +66,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	if err != nil {
 		return nil, err
 	}
-	if in.pool, err = postgres.Open(ctx, c.DatabaseURL, poolSize); err != nil {
+	if in.pool, err = postgres.Open(ctx, c.DatabaseURL, int32(c.PoolSize)); err != nil {
 		return nil, err
 	}
 	in.metrics.WatchPool(in.pool.Stats)
@@ -91,7 +86,8 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		Hub: in.hub, Decider: in.decider, Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
 		Limits: channel.Limits{
 			Channels: c.MaxChannelsPerSocket, JoinsPerSecond: c.MaxJoinsPerSecond, EventsPerSecond: c.MaxEventsPerSecond,
-			PayloadBytes: c.MaxPayloadBytes, WaitingBytes: c.MaxQueueBytes,
+			BytesPerSecond: c.MaxBytesPerSecond,
+			PayloadBytes:   c.MaxPayloadBytes, WaitingBytes: c.MaxQueueBytes,
 		},
 		Logger: in.component("channel"), Metrics: in.metrics,
 	}
@@ -129,7 +125,7 @@ func (c Config) hubOptions() hub.Options {
 func (c Config) socketOptions() socket.Options {
 	return socket.Options{
 		MaxConnections: c.MaxConnections, MaxFrameBytes: c.MaxFrameBytes, MaxQueueBytes: c.MaxQueueBytes, MaxQueueAge: orNever(c.MaxQueueAge),
-		AllowedOrigins: c.AllowedOrigins,
+		IdleTimeout: orNever(c.IdleTimeout), UnusedTimeout: orNever(c.NoChannelTimeout), AllowedOrigins: c.AllowedOrigins,
 	}
 }
 
@@ -256,7 +252,7 @@ func (in *instance) publicServer() *http.Server {
 
 func (in *instance) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: in.config.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(in.component("http").Handler(), slog.LevelDebug),
 	}
 }

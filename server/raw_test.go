@@ -157,7 +157,7 @@ func (c *raw) reply(ref string) (status, response string) {
 			Status   string
 			Response json.RawMessage
 		}
-		f, err := parseFrame(op == opBinary, payload)
+		f, err := parseFrame("2.0.0", op == opBinary, payload)
 		if op != opPong && err != nil {
 			c.t.Fatalf("read %q: %v", payload, err)
 		}

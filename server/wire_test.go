@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,10 +127,14 @@ type frame struct {
 	receivedAfter int // frames before it on its socket
 }
 
-// client is a raw WebSocket of wire version 2.0.0.
+// versions are the wire versions that every test of what clients may see should hold for.
+var versions = []string{"1.0.0", "2.0.0"}
+
+// client is a raw WebSocket, of wire version 2.0.0 unless it was dialled with another.
 type client struct {
-	t    testing.TB
-	conn *websocket.Conn
+	t       testing.TB
+	conn    *websocket.Conn
+	version string
 
 	mu     sync.Mutex // guards all below
 	frames []frame
@@ -143,17 +148,28 @@ func (r *running) dial(tok string) *client {
 	return dial(r.t, r.public.Addr().String(), tok)
 }
 
+// dialVersion is dial in one of versions.
+func (r *running) dialVersion(version, tok string) *client {
+	r.t.Helper()
+	return dialVersion(r.t, r.public.Addr().String(), version, tok)
+}
+
 func dial(t testing.TB, address, tok string) *client {
+	t.Helper()
+	return dialVersion(t, address, "2.0.0", tok)
+}
+
+func dialVersion(t testing.TB, address, version, tok string) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	url := "ws://" + address + "/socket/websocket?vsn=2.0.0&apikey=" + tok
+	url := "ws://" + address + "/socket/websocket?vsn=" + version + "&apikey=" + tok
 	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPHeader: http.Header{"X-Test": {"yes"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.SetReadLimit(16 << 20)
-	c := &client{t: t, conn: conn, change: make(chan struct{})}
+	c := &client{t: t, conn: conn, version: version, change: make(chan struct{})}
 	done := make(chan struct{})
 	go func() { defer close(done); c.read() }()
 	t.Cleanup(func() { conn.CloseNow(); <-done })
@@ -165,7 +181,7 @@ func (c *client) read() {
 		kind, data, err := c.conn.Read(context.Background())
 		var f frame
 		if err == nil {
-			f, err = parseFrame(kind == websocket.MessageBinary, data)
+			f, err = parseFrame(c.version, kind == websocket.MessageBinary, data)
 		}
 		c.mu.Lock()
 		if err != nil {
@@ -183,9 +199,23 @@ func (c *client) read() {
 	}
 }
 
-// parseFrame reads an array of five, or a binary broadcast of kind 4.
-func parseFrame(binary bool, data []byte) (frame, error) {
+// parseFrame reads the object of version 1.0.0, or an array of five, or a binary broadcast of kind 4.
+func parseFrame(version string, binary bool, data []byte) (frame, error) {
 	var f frame
+	if version == "1.0.0" {
+		var known struct {
+			Topic, Event string
+			Ref          *string
+			Payload      json.RawMessage
+		}
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		decoder.DisallowUnknownFields() // a server's frames never hold a join_ref
+		err := decoder.Decode(&known)
+		if err == nil && binary {
+			err = errors.New("a binary frame on version 1.0.0")
+		}
+		return frame{Ref: known.Ref, Topic: known.Topic, Event: known.Event, Payload: known.Payload}, err
+	}
 	if !binary {
 		return f, json.Unmarshal(data, &[]any{&f.JoinRef, &f.Ref, &f.Topic, &f.Event, &f.Payload})
 	}
@@ -216,7 +246,13 @@ func (c *client) push(joinRef, topic, event string, payload any) string {
 	if event == "phx_join" {
 		joinRef = ref
 	}
-	data, err := json.Marshal([]any{joinRef, ref, topic, event, payload})
+	var data []byte
+	var err error
+	if c.version == "1.0.0" {
+		data, err = json.Marshal(map[string]any{"join_ref": joinRef, "ref": ref, "topic": topic, "event": event, "payload": payload})
+	} else {
+		data, err = json.Marshal([]any{joinRef, ref, topic, event, payload})
+	}
 	if err != nil {
 		c.t.Fatal(err)
 	}

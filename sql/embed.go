@@ -67,6 +67,9 @@ var ListenerSettings string
 //go:embed maintain.sql
 var Maintain string
 
+//go:embed message_room.sql
+var MessageRoom string
+
 //go:embed messages.sql
 var Messages string
 

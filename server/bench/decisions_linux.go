@@ -84,6 +84,7 @@ func (nobody) Hearing()                  {}
 func (nobody) Rewound(snapshot.Snapshot) {}
 func (nobody) CatchingUp()               {}
 func (nobody) Settled() bool             { return true }
+func (nobody) Dropped(feed.Message)      {}
 func (nobody) Missed()                   {}
 func (nobody) CaughtUp()                 {}
 

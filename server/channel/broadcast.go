@@ -2,6 +2,7 @@ package channel
 
 import (
 	"bytes"
+	"sync/atomic"
 	"time"
 
 	"rowcast/server/hub"
@@ -32,7 +33,8 @@ const maxWaitingPushes = 1000
 // waitingTime is how long a broadcast waits for a decision: half of what the official client waits for its answer.
 const waitingTime = 5 * time.Second
 
-// complainEvery paces the system messages about refused sends that nobody asked an answer for.
+// complainEvery paces the system messages about refused sends that nobody asked an answer for, and those about messages
+// that the client's wire version cannot carry.
 const complainEvery = time.Second
 
 // broadcast handles a push of the client: checks it, encodes it once, and publishes it or lets it wait for a decision.
@@ -45,6 +47,10 @@ func (c *Channel) broadcast(m protocol.Message) {
 	frame, code, text := c.frame(m)
 	if code != "" {
 		c.refuseBecause(m.Ref, code, text)
+		return
+	}
+	if !allowsBytes(s.bytes, frame.Size()) {
+		c.refuseBecause(m.Ref, protocol.SendRateLimitReached, protocol.TextTooManyBytes)
 		return
 	}
 	p := waitingPush{frame, m.Ref}
@@ -166,8 +172,13 @@ func (c *Channel) refuseBecause(ref protocol.Ref, code protocol.Code, text strin
 	if c.options.Ack {
 		return
 	}
-	now := time.Now().UnixNano()
-	if last := c.complained.Load(); now-last >= int64(complainEvery) && c.complained.CompareAndSwap(last, now) {
+	if now(&c.complained) {
 		c.system("broadcast", protocol.StatusError, code.Because(text))
 	}
+}
+
+// now tells whether it is time to complain again, and that it was done.
+func now(complained *atomic.Int64) bool {
+	now, last := time.Now().UnixNano(), complained.Load()
+	return now-last >= int64(complainEvery) && complained.CompareAndSwap(last, now)
 }

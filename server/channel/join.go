@@ -42,6 +42,7 @@ type Channel struct {
 
 	void       atomic.Bool  // set: what still waits to leave must not
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
+	unreadable atomic.Int64 // when it was last told that there was a message which the client cannot read
 }
 
 // join answers phx_join, here or when the hub has the verdict.

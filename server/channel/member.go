@@ -102,9 +102,13 @@ func (c *Channel) Withheld(frames int) {
 // Outdated is about presence, of which nothing is told yet.
 func (c *Channel) Outdated() {}
 
-// Missed tells the client that it may lack something that will not come any more.
-func (c *Channel) Missed() {
-	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Because(protocol.TextMessagesLost))
+// Missed tells the client that it lacks something that will not come any more.
+func (c *Channel) Missed(how hub.Loss) {
+	text := protocol.TextMessagesLost
+	if how == hub.LossDropped {
+		text = protocol.TextMessageDropped
+	}
+	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Because(text))
 }
 
 // Deliver queues a frame for the client, if its wire version can carry it.
@@ -113,6 +117,9 @@ func (c *Channel) Deliver(f *protocol.Frame) hub.Outlet {
 	switch {
 	case frame == nil:
 		c.session.Metrics.Withheld.WithLabelValues("wire_version").Inc()
+		if now(&c.unreadable) {
+			c.system("broadcast", protocol.StatusError, protocol.BinaryNotSupported.Reason())
+		}
 	case c.session.sender.Queue(frame, &c.void):
 		return c.session.sender
 	}
@@ -138,8 +145,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 		text = code.Text(0, "more were waiting for a decision than may wait")
 	}
 	if c.conclude(code, text, event) {
-		c.session.log().Info("channel ended", "topic", c.name, "sub", subject, "reason", why,
-			"sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
+		c.logEnd(why, "sub", subject, "sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
 	}
 }
 

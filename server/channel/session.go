@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -36,6 +37,7 @@ type Limits struct {
 	Channels        int
 	JoinsPerSecond  int
 	EventsPerSecond int
+	BytesPerSecond  int // of messages from the client
 	PayloadBytes    int
 	WaitingBytes    int // sends that wait for a decision
 }
@@ -52,6 +54,7 @@ type Options struct {
 	Metrics     *metrics.Metrics
 
 	sessions atomic.Uint32 // opened so far
+	ends     endLog
 }
 
 // Identity is who opened the socket.
@@ -71,6 +74,7 @@ type Session struct {
 	identity Identity
 	joins    *rate.Limiter // nil: no limit
 	events   *rate.Limiter
+	bytes    *rate.Limiter
 
 	mu       sync.Mutex // guards all below
 	channels map[string]*Channel
@@ -81,7 +85,7 @@ type Session struct {
 func NewSession(o *Options, version protocol.Version, identity Identity, sender Sender) *Session {
 	return &Session{
 		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity,
-		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond),
+		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond), bytes: bucket(o.Limits.BytesPerSecond),
 		channels: map[string]*Channel{},
 	}
 }
@@ -95,6 +99,22 @@ func bucket(perSecond int) *rate.Limiter {
 }
 
 func allows(l *rate.Limiter) bool { return l == nil || l.Allow() }
+
+// allowsBytes takes n out of a bucket. One that is full allows any message, however large, and is then in debt: whoever
+// sends 3 MB at once waits for as long as it takes to be given 3 MB.
+func allowsBytes(l *rate.Limiter, n int) bool {
+	if l == nil {
+		return true
+	}
+	now, most := time.Now(), l.Burst()
+	if !l.AllowN(now, min(n, most)) {
+		return false
+	}
+	for n -= most; n > 0; n -= most {
+		l.ReserveN(now, min(n, most))
+	}
+	return true
+}
 
 // Frame handles one frame of the client. Its data may be changed after the call.
 func (s *Session) Frame(binary bool, data []byte) {
@@ -226,6 +246,13 @@ func (s *Session) all() []*Channel {
 		channels = append(channels, c)
 	}
 	return channels
+}
+
+// InUse tells whether there is a channel.
+func (s *Session) InUse() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.channels) > 0
 }
 
 // Close ends all channels; the socket is gone.

@@ -85,6 +85,6 @@ func (c *Channel) close(code protocol.Code, text string) {
 	c.session.Hub.Leave(c.sub)
 	c.void.Store(true)
 	if c.conclude(code, text, protocol.EventClose) {
-		c.session.log().Info("channel ended", "topic", c.name, "reason", code)
+		c.logEnd(code)
 	}
 }

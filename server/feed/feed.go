@@ -57,6 +57,9 @@ type Sink interface {
 	CatchingUp()
 	// Settled tells, between Hearing and CaughtUp, whether the late messages may come. They wait for it a few seconds.
 	Settled() bool
+	// Dropped tells of a message that will not be told: it is too large, incomplete, or cannot be read. Its topic may be
+	// unknown, and its content is left out.
+	Dropped(Message)
 	// Missed tells, before CaughtUp, that marks and messages were lost for good.
 	Missed()
 	CaughtUp()

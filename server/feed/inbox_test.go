@@ -74,6 +74,7 @@ type told struct {
 
 func (s *told) Settled() bool             { return s.settled }
 func (s *told) Deaf()                     { s.deaf++ }
+func (s *told) Dropped(Message)           {}
 func (s *told) Missed()                   { s.missed++ }
 func (s *told) Hearing()                  {}
 func (s *told) CatchingUp()               {}

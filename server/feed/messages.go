@@ -61,13 +61,14 @@ func (f *Feed) messages(ctx context.Context, list []wanted) {
 		case isUnprintable(err) && n > 1, isSlow(err) && n > 1:
 			size = n / 2
 			continue
-		case isUnprintable(err), isSlow(err) && tries+1 == maxTries:
-			f.drop("unreadable", Message{}, "err", err, "xid", list[0].xid, "seq", list[0].seq)
+		case isSlow(err) && f.answers(ctx): // so it is the message that takes too long, and not the database that stands still
+			tries++
+		}
+		if isUnprintable(err) || tries == maxTries {
+			f.drop("unreadable", f.room(ctx, list[0]), "err", err, "xid", list[0].xid, "seq", list[0].seq)
 			f.seen.add(list[0])
 			list, tries = list[1:], 0
 			continue
-		case isSlow(err):
-			tries++
 		}
 		if said != err.Error() { // the same trouble once
 			said = err.Error()
@@ -185,10 +186,24 @@ func (f *Feed) message(m Message, tooLarge bool) {
 	f.options.Sink.Message(m)
 }
 
+// room is where a message goes whose content cannot be read; its topic is empty where that cannot be found out either.
+func (f *Feed) room(ctx context.Context, w wanted) Message {
+	rooms, err := postgres.Ask(ctx, f.options.Pool, f.options.fetchLimits, func(row pgx.CollectableRow) (m Message, err error) {
+		return m, row.Scan(&m.Topic, &m.Private)
+	}, sql.MessageRoom, strconv.FormatUint(uint64(w.xid), 10), w.seq, w.token.String())
+	if err != nil || len(rooms) == 0 {
+		f.options.Logger.Debug("room of a message not found", "err", err)
+		return Message{}
+	}
+	return rooms[0]
+}
+
 // drop counts a message that nobody will receive, and says so.
 func (f *Feed) drop(reason string, m Message, more ...any) {
 	f.options.Metrics.MessagesDropped.WithLabelValues(reason).Inc()
 	f.options.Logger.Warn("message not delivered", append([]any{"reason", reason, "message_id", m.ID, "topic", m.Topic}, more...)...)
+	m.Payload, m.Binary = nil, nil
+	f.options.Sink.Dropped(m)
 }
 
 // unknown counts notifications that name nothing: forged, or of a row deleted since.

@@ -70,6 +70,14 @@ const (
 	EndHeldTooBig End = "held_excess" // more waited for a verdict than the bound allows
 )
 
+// Loss says how messages were lost.
+type Loss string
+
+const (
+	LossUnheard Loss = "unheard" // while the database was not heard; nobody knows whether there were any
+	LossDropped Loss = "dropped" // one that cannot be delivered
+)
+
 // Member is the owner of a subscription. Its methods are called on the worker, in log order; they must not block. Of the
 // hub they may call what does not wait: everything but Publish and Mark.
 type Member interface {
@@ -89,8 +97,8 @@ type Member interface {
 	// Outdated tells that presence frames were not given, for the same reason. No more of them are given until there is
 	// another presence_state: it is to be asked for.
 	Outdated()
-	// Missed tells that messages of the database may have been lost for good, nobody knows which.
-	Missed()
+	// Missed tells that messages of the database were lost for good.
+	Missed(Loss)
 	// Deliver gives one frame. It may leave later: what is returned is flushed at the end of the worker's round; nil if
 	// that was promised before.
 	Deliver(*protocol.Frame) Outlet
@@ -281,6 +289,9 @@ func (h *Hub) Rewound(to snapshot.Snapshot) { h.log.appendToAll(rewound{to}) }
 
 // Missed tells that marks and messages were lost for good.
 func (h *Hub) Missed() { h.log.appendToAll(missed{}) }
+
+// Dropped tells that a message for a room will not come.
+func (h *Hub) Dropped(r Room) { h.log.toRoom(r, dropped{r}) }
 
 // CaughtUp ends CatchingUp.
 func (h *Hub) CaughtUp() { h.log.appendToAll(caughtUp{}) }

@@ -53,6 +53,17 @@ func (l *log) appendToAll(e entry) {
 	l.mu.Unlock()
 }
 
+// toRoom gives an entry to the workers that have members of a room.
+func (l *log) toRoom(r Room, e entry) {
+	l.mu.Lock()
+	for i := range l.shares {
+		if l.has(i, r) {
+			l.put(i, e, 0)
+		}
+	}
+	l.mu.Unlock()
+}
+
 // join gives a worker a subscription: from here on it is told what happens in the room.
 func (l *log) join(worker int, room Room, e entry) {
 	l.mu.Lock()

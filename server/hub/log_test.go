@@ -38,7 +38,7 @@ func (*listener) Paused()                         {}
 func (*listener) Decided(Rights)                  {}
 func (*listener) Withheld(int)                    {}
 func (*listener) Outdated()                       {}
-func (*listener) Missed()                         {}
+func (*listener) Missed(Loss)                     {}
 func (l *listener) Ended(why End, _ Verdict)      { l.ended <- why }
 
 func (l *listener) Deliver(f *protocol.Frame) Outlet {

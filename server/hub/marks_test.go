@@ -30,7 +30,7 @@ func (r *recorder) Paused()         {}
 func (r *recorder) Decided(Rights)  { r.decided++ }
 func (r *recorder) Withheld(n int)  { r.withheld += n }
 func (r *recorder) Outdated()       { r.outdated++ }
-func (r *recorder) Missed()         { r.missed++ }
+func (r *recorder) Missed(Loss)     { r.missed++ }
 func (r *recorder) Deliver(*protocol.Frame) Outlet {
 	r.delivered++
 	return nil

@@ -106,7 +106,7 @@ func (m *model) Held()              {}
 func (m *model) Decided(r Rights)   { m.members.decided(r) }
 func (m *model) Withheld(n int)     { m.withheld += n }
 func (m *model) Outdated()          { m.members.outdated() }
-func (m *model) Missed()            { m.warned = true }
+func (m *model) Missed(Loss)        { m.warned = true }
 func (m *model) Ended(End, Verdict) { m.ended = true }
 func (m *model) Deliver(f *protocol.Frame) Outlet {
 	if f.Extension() == protocol.ExtensionPresence {

@@ -112,11 +112,22 @@ func (missed) apply(w *worker) {
 	for _, members := range w.rooms {
 		for _, s := range members {
 			if s.gate.state != gateJoining {
-				s.member.Missed()
+				s.member.Missed(LossUnheard)
 			}
 		}
 	}
 	w.markAll(&marking{heard: time.Now()})
+}
+
+// dropped tells a room that a message to it is missing. Whoever may not read there now is not concerned.
+type dropped struct{ room Room }
+
+func (e dropped) apply(w *worker) {
+	for _, s := range w.rooms[e.room] {
+		if s.gate.state == gateOpen && s.gate.rights.Broadcast.Receive {
+			s.member.Missed(LossDropped)
+		}
+	}
 }
 
 type caughtUp struct{}

@@ -95,7 +95,7 @@ func (*visitor) Admitted(Rights) {}
 func (*visitor) Held()           {}
 func (*visitor) Paused()         {}
 func (*visitor) Outdated()       {}
-func (*visitor) Missed()         {}
+func (*visitor) Missed(Loss)     {}
 func (*visitor) Decided(Rights)  {}
 
 func (v *visitor) Withheld(n int) {

@@ -40,6 +40,13 @@ func (d Delivery) CatchingUp() { d.Hub.CatchingUp() }
 // Settled has late messages wait for those who are decided again.
 func (d Delivery) Settled() bool { return d.Hub.Settled() }
 
+// Dropped tells those who would have been given it.
+func (d Delivery) Dropped(m feed.Message) {
+	if m.Topic != "" {
+		d.Hub.Dropped(hub.Room{Name: m.Topic, Private: m.Private})
+	}
+}
+
 // Missed tells everyone that something was lost.
 func (d Delivery) Missed() { d.Hub.Missed() }
 
@@ -57,6 +64,7 @@ func (d Delivery) Message(m feed.Message) {
 		// send() refuses names that do not fit into a frame; this row was inserted past it.
 		d.Metrics.MessagesDropped.WithLabelValues("unframeable").Inc()
 		d.Logger.Warn("message not delivered", "err", err, "message_id", m.ID)
+		d.Dropped(m)
 		return
 	}
 	d.Metrics.Broadcasts.WithLabelValues("database").Inc()

@@ -42,6 +42,7 @@ const (
 	SendDenied           Code = "SendDenied"
 	SendRateLimitReached Code = "SendRateLimitReached"
 	MessagesWithheld     Code = "MessagesWithheld"
+	BinaryNotSupported   Code = "BinaryNotSupported"
 )
 
 // What ends a channel or a socket.
@@ -66,7 +67,9 @@ const (
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
 	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
 	TextMessagesLost       = "Messages may have been lost while the database was not heard"
+	TextMessageDropped     = "A message was lost: it is too large, or cannot be read"
 	TextBroadcastEvent     = "The event of a broadcast must be text"
+	TextTooManyBytes       = "Too many bytes per second"
 )
 
 // Place says where a code can appear.
@@ -126,8 +129,10 @@ var table = []Entry{
 		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, TextBroadcastEvent, "An event may be at most %d bytes long"}},
 	{Code: SendDenied, Where: InPushReply | InSystem,
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}},
-	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second"}},
-	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost}},
+	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second", TextTooManyBytes}},
+	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped}},
+	{Code: BinaryNotSupported, Where: InSystem,
+		Texts: []string{"A binary message was withheld from you: only wire version 2.0.0 can carry it"}},
 
 	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
 		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Join is what a client asks for when it joins a topic. Keys that are absent or null have their default.
+// Join is what a client asks for when it joins a topic. Keys that are absent or null have their default; but for private,
+// which may not be null.
 type Join struct {
 	Token    string // the token of this channel, if HasToken; it may be ""
 	HasToken bool
@@ -133,8 +134,8 @@ func (j *Join) readConfig(config []byte) error {
 		{"config.broadcast.replication_ready", broadcast, "replication_ready", &j.ReplicationReady},
 		{"config.presence.enabled", presence, "enabled", &j.PresenceEnabled},
 	} {
-		value, ok := given(flag.object, flag.key)
-		if !ok {
+		value, ok := Member(flag.object, flag.key)
+		if !ok || isNull(value) && flag.into != &j.Private { // what may have been meant to be private never becomes public
 			continue
 		}
 		if *flag.into, ok = flexibleBool(value); !ok {

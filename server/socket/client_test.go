@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -208,6 +209,7 @@ func text(payload string) []byte {
 type session struct {
 	conn   *Conn
 	echo   bool
+	unused atomic.Bool
 	onText func(string)
 	got    chan string // buffered; what is beyond is dropped
 	closed chan Reason
@@ -230,6 +232,7 @@ func (s *session) Frame(binary bool, data []byte) {
 	}
 }
 
+func (s *session) InUse() bool     { return !s.unused.Load() }
 func (s *session) Closed(r Reason) { s.closed <- r; close(s.closed) } // a second call panics
 
 // rig is a server whose sessions come out of a channel.

@@ -22,6 +22,7 @@ type Conn struct {
 	ws       *websocket.Conn // used by the reader only
 	handler  atomic.Pointer[Handler]
 	lastRead atomic.Int64 // Server.now of the last bytes received
+	unused   int64        // since when, on Server.now, the handler has no use for it; 0: it has. The sweep's own
 	shut     atomic.Bool  // no frame is accepted or handed to the handler any more; set under mu
 
 	mu        sync.Mutex // guards what follows; held across writes, which do not wait

@@ -7,6 +7,7 @@ const (
 	ClientClosed  Reason = "client_closed"  // the client sent a close frame
 	ClientGone    Reason = "client_gone"    // the connection ended without a close frame
 	Idle          Reason = "idle"           // nothing was received for IdleTimeout
+	Unused        Reason = "unused"         // the client had no channel for UnusedTimeout
 	SlowReader    Reason = "slow_reader"    // more than MaxQueueBytes, or for longer than MaxQueueAge, waited for the client
 	WriteTimeout  Reason = "write_timeout"  // the client took nothing for WriteTimeout
 	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message

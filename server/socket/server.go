@@ -22,11 +22,12 @@ type Options struct {
 	MaxFrameBytes  int // one message from a client; a larger one ends its socket with code 1009
 	MaxQueueBytes  int // what may wait for a client behind the frame that is next to go
 
-	WriteTimeout time.Duration // for the client to take some more of what is being written (10 s)
-	MaxQueueAge  time.Duration // for a frame that waits to be taken whole (60 s; negative: for ever)
-	IdleTimeout  time.Duration // without a byte received (60 s; negative: for ever)
-	CloseTimeout time.Duration // for a client to take what waits and to answer a close frame (5 s)
-	SendBuffer   int           // SO_SNDBUF: what the kernel may hold for a client without our seeing it (64 KB)
+	WriteTimeout  time.Duration // for the client to take some more of what is being written (10 s)
+	MaxQueueAge   time.Duration // for a frame that waits to be taken whole (60 s; negative: for ever)
+	IdleTimeout   time.Duration // without a byte received (60 s; negative: for ever)
+	UnusedTimeout time.Duration // without the handler having a use for the socket (10 min; negative: for ever)
+	CloseTimeout  time.Duration // for a client to take what waits and to answer a close frame (5 s)
+	SendBuffer    int           // SO_SNDBUF: what the kernel may hold for a client without our seeing it (64 KB)
 
 	// AllowedOrigins are the web pages' origins that may connect, such as https://app.example.com; "*" means any. A
 	// request without an Origin, so one that no browser made for a page, passes.
@@ -43,10 +44,13 @@ type Options struct {
 // An Opener is called once, after the upgrade, on the socket's own goroutine, before the first frame is read.
 type Opener func(c *Conn) Handler
 
-// A Handler receives what the client sends. Its methods are called one at a time, on the socket's own goroutine.
+// A Handler receives what the client sends. Its methods are called one at a time, on the socket's own goroutine, but for
+// InUse.
 type Handler interface {
 	// Frame is one whole message. Its data is valid only during the call.
 	Frame(binary bool, data []byte)
+	// InUse tells whether the client has anything to wait for on this socket. It may be called from any goroutine.
+	InUse() bool
 	// Closed is the last call, made exactly once.
 	Closed(reason Reason)
 }
@@ -59,11 +63,12 @@ type Refusal struct {
 }
 
 const (
-	defaultWriteTimeout = 10 * time.Second
-	defaultMaxQueueAge  = 60 * time.Second // 3 MB on a line of 50 KB/s
-	defaultIdleTimeout  = 60 * time.Second // more than two of the clients' heartbeats, which come every 25 s
-	defaultCloseTimeout = 5 * time.Second
-	defaultSendBuffer   = 64 << 10 // the kernel's own choice may reach 4 MB, and hides a stalled client for minutes
+	defaultWriteTimeout  = 10 * time.Second
+	defaultMaxQueueAge   = 60 * time.Second // 3 MB on a line of 50 KB/s
+	defaultIdleTimeout   = 60 * time.Second // more than two of the clients' heartbeats, which come every 25 s
+	defaultUnusedTimeout = 10 * time.Minute // as upstream: the official client goes by itself, after 50 s
+	defaultCloseTimeout  = 5 * time.Second
+	defaultSendBuffer    = 64 << 10 // the kernel's own choice may reach 4 MB, and hides a stalled client for minutes
 )
 
 // Server is an http.Handler that upgrades requests to WebSockets and knows the open ones.
@@ -89,6 +94,7 @@ func NewServer(opt Options) *Server {
 	opt.WriteTimeout = cmp.Or(opt.WriteTimeout, defaultWriteTimeout)
 	opt.MaxQueueAge = cmp.Or(opt.MaxQueueAge, defaultMaxQueueAge)
 	opt.IdleTimeout = cmp.Or(opt.IdleTimeout, defaultIdleTimeout)
+	opt.UnusedTimeout = cmp.Or(opt.UnusedTimeout, defaultUnusedTimeout)
 	opt.CloseTimeout = cmp.Or(opt.CloseTimeout, defaultCloseTimeout)
 	opt.SendBuffer = cmp.Or(opt.SendBuffer, defaultSendBuffer)
 	if opt.Logger == nil {

@@ -42,6 +42,41 @@ func TestPingsKeepASocketOpen(t *testing.T) {
 	})
 }
 
+// A client that only says that it lives does not keep a socket for ever.
+func TestUnusedSocketIsClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{IdleTimeout: -1})
+		c, s := r.pipe(t)
+		time.Sleep(time.Hour)
+		s.unused.Store(true)
+		time.Sleep(9 * time.Minute)
+		s.unused.Store(false) // in time, and the next time counts from its own beginning
+		time.Sleep(time.Minute)
+		c.mustWrite(t, opPing, "here")
+		c.expect(t, opPong, "here")
+		s.unused.Store(true)
+		begin := time.Now()
+		c.expectClose(t, codeNormal)
+		if d := time.Since(begin); d < 10*time.Minute || d > 11*time.Minute {
+			t.Fatalf("closed after %v", d)
+		}
+		s.expectClosed(t, Unused)
+	})
+}
+
+func TestUnusedTimeoutCanBeLifted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{IdleTimeout: -1, UnusedTimeout: -1}, echoing)
+		c, s := r.pipe(t)
+		s.unused.Store(true)
+		time.Sleep(24 * time.Hour)
+		c.mustWrite(t, opText, "still there?")
+		c.expect(t, opText, "still there?")
+	})
+}
+
 // What the server sends keeps nothing open: only the client can show that it is there.
 func TestSendingDoesNotHideSilence(t *testing.T) {
 	t.Parallel()
