@@ -32,6 +32,7 @@ func TestDefaults(t *testing.T) {
 		Addr: ":4000", AdminAddr: "127.0.0.1:4001", AllowedOrigins: []string{"*"},
 		MaxChannelsPerSocket: 100, MaxJoinsPerSecond: 100, MaxEventsPerSecond: 1000,
 		MaxFrameBytes: 5_000_000, MaxPayloadBytes: 3_000_000, MaxQueueBytes: 1_048_576,
+		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 10, IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
 		MaxQueueAge: time.Minute, DeafAfter: 5 * time.Second, MaxDeaf: 30 * time.Second, MessageRetention: 72 * time.Hour, LogFormat: "auto",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -46,7 +47,7 @@ func TestDefaults(t *testing.T) {
 func TestEverySettingAsFlagAndEnvironment(t *testing.T) {
 	t.Parallel()
 	samples := map[string][2]string{"text": {"one", "two"}, "URL": {"postgres://a/b", "postgres://c/d"}, "list": {"one two", "three"},
-		"host:port": {"127.0.0.1:1", ":2"}, "number": {"7", "8"}, "duration": {"1m0s", "2h0m0s"}, "true|false": {"true", "false"},
+		"host:port": {"127.0.0.1:1", ":2"}, "number": {"7000", "8000"}, "duration": {"1m0s", "2h0m0s"}, "true|false": {"true", "false"},
 		"debug|info|warn|error": {"debug", "error"}, "auto|text|json": {"text", "json"}}
 	for _, s := range settings {
 		t.Run(s.name, func(t *testing.T) {

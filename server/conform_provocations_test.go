@@ -32,7 +32,7 @@ type testServer struct {
 }
 
 var servers = []testServer{
-	{onPlain, func(c *Config) { c.MaxPayloadBytes = 100_000 }},
+	{onPlain, func(c *Config) { c.MaxPayloadBytes, c.MaxBytesPerSecond = 100_000, 200_000 }},
 	{onStrict, func(c *Config) { c.MaxJoinsPerSecond, c.MaxChannelsPerSocket, c.MaxEventsPerSecond = 2, 1, 1 }},
 	{onPrivate, func(c *Config) { c.PrivateOnly = true }},
 	{onIssuer, func(c *Config) { c.JWTIssuers = []string{"https://example.com"} }},
@@ -109,6 +109,28 @@ var provocations = slices.Concat([]provocation{
 		c, joinRef := s.member("open", map[string]any{"broadcast": map[string]any{"ack": true}})
 		c.broadcast(joinRef, "open")
 		return c.refusal(c.broadcast(joinRef, "open"))
+	}},
+	{code: protocol.SendRateLimitReached, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+		c, joinRef := s.member("open", map[string]any{"broadcast": map[string]any{"ack": true}})
+		for {
+			ref := c.push(joinRef, "realtime:open", "broadcast", map[string]any{"payload": strings.Repeat("x", 90_000)})
+			if status, response := c.reply(ref); status != "ok" {
+				return reasonOf(response)
+			}
+		}
+	}},
+	{code: protocol.MessagesWithheld, where: inSystem, counted: "realtime_messages_dropped_total", label: "too_large", on: onPlain, provoke: func(s *stage) string {
+		c, _ := s.member("open", nil)
+		s.exec(`insert into realtime.messages (topic, extension, event, payload) values ('open', 'broadcast', 'e', to_jsonb(repeat('x', 100000)))`)
+		return c.told("open")
+	}},
+	{code: protocol.BinaryNotSupported, where: inSystem, counted: "realtime_withheld_total", label: "wire_version", on: onPlain, provoke: func(s *stage) string {
+		c := s.dialVersion("1.0.0", token(s.t, "u1", "authenticated", nil))
+		if _, status, reason := c.join("open", nil); status != "ok" {
+			s.t.Fatal(reason)
+		}
+		s.exec(`select realtime.send_binary('x', 'e', 'open', false)`)
+		return c.told("open")
 	}},
 	{code: protocol.SendRateLimitReached, where: inSystem, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
 		c, joinRef := s.member("open", nil)

@@ -122,7 +122,7 @@ func TestAnswersThatAreNeverRead(t *testing.T) {
 // A member who never reads is closed for it; the others of the same room hear everything meanwhile.
 func TestMemberThatNeverReads(t *testing.T) {
 	t.Parallel()
-	r, bystanders := underAttack(t, nil)
+	r, bystanders := underAttack(t, func(c *Config) { c.MaxBytesPerSecond = 0 })
 	from, to := r.dial(token(t, "good1", "authenticated", nil)), r.dial(token(t, "good2", "authenticated", nil))
 	joinRef, _, _ := from.join("open", map[string]any{"broadcast": map[string]any{"ack": true}})
 	to.join("open", nil)

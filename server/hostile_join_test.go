@@ -33,7 +33,7 @@ func TestHostileJoins(t *testing.T) {
 		{"an escaped name", `{"config":{"priv\u0061te":true}}`, private},
 		{"names twice, the last counts", `{"config":{"private":false,"private":true}}`, private},
 		{"config twice, the last counts", `{"config":{"private":false},"config":{"private":true}}`, private},
-		{"null is the default", `{"config":{"private":null}}`, public},
+		{"private is null", `{"config":{"private":null}}`, invalid + "config.private"},
 		{"config is null", `{"config":null}`, public},
 		{"private is a number", `{"config":{"private":1}}`, invalid + "config.private"},
 		{"private is yes", `{"config":{"private":"yes"}}`, invalid + "config.private"},
