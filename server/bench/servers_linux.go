@@ -52,7 +52,7 @@ func (b *bench) peer(name string) (*target, error) {
 
 // limits that would end the load. MAX_QUEUE_BYTES stays: without it nothing would ever be cut, and memory would pay.
 var lifted = []string{
-	"MAX_JOINS_PER_SECOND=0", "MAX_EVENTS_PER_SECOND=0", "MAX_CHANNELS_PER_SOCKET=0", "MAX_CONNECTIONS=0",
+	"MAX_JOINS_PER_SECOND=0", "MAX_EVENTS_PER_SECOND=0", "MAX_BYTES_PER_SECOND=0", "MAX_CHANNELS_PER_SOCKET=0", "MAX_CONNECTIONS=0",
 }
 
 // rowcast starts the real server and waits until it is ready.
