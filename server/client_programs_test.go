@@ -36,8 +36,10 @@ const (
 func officialClient(t *testing.T) (node string) {
 	t.Helper()
 	node, err := findNode()
-	if err == nil {
-		err = installClient()
+	for _, of := range clientReleases {
+		if err == nil {
+			err = installClient(of.release)
+		}
 	}
 	if err == nil {
 		return node
@@ -70,11 +72,15 @@ func findNode() (string, error) {
 	return node, nil
 }
 
-// installClient has npm install what the lock file says, unless that is there. A copy of the lock file, written last,
+// installClient has npm install what the lock file of a release says, unless that is there. A copy of the lock file, written last,
 // tells; the lock keeps other test processes from installing at the same time.
-func installClient() error {
-	lockFile := filepath.Join(clientDir, "package-lock.json")
-	installed := filepath.Join(clientDir, "node_modules", ".installed-lock.json")
+func installClient(release string) error {
+	dir := clientDir
+	if release != "" {
+		dir = filepath.Join(clientDir, "releases", release)
+	}
+	lockFile := filepath.Join(dir, "package-lock.json")
+	installed := filepath.Join(dir, "node_modules", ".installed-lock.json")
 	lock, err := os.Open(lockFile)
 	if err != nil {
 		return err
@@ -91,7 +97,7 @@ func installClient() error {
 		return nil
 	}
 	npm := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved", "--loglevel=error")
-	npm.Dir = clientDir
+	npm.Dir = dir
 	if out, err := npm.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci: %w: %s", err, strings.Join(strings.Fields(string(out)), " "))
 	}

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { reason } from './release.mjs'
 import { Seen } from './seen.mjs'
 
 // Member is one channel of one client. Its log holds what the client's application sees, in order: {status, error},
@@ -11,7 +12,7 @@ export class Member {
     this.channel = client.channel(topic, { config })
       .on('broadcast', { event: '*' }, ({ event, payload, meta }) => this.log.add({ event, payload, meta }))
       .on('system', {}, (system) => this.log.add({ system }))
-      .subscribe((status, err) => this.log.add({ status, error: err?.message, cause: err?.cause }))
+      .subscribe((status, err) => this.log.add({ status, error: reason(err), cause: err?.cause }))
   }
 
   status(status) {

@@ -1,6 +1,7 @@
 // Runs scenarios on request. The starting process writes lines of JSON to standard input, {"run": name} and
 // {"id", "answer" or "error"}, and reads such lines from standard output: {"scenarios": [...]} first, then for each
-// scenario any number of {"scenario", "id", "ask", ...}, and at last {"scenario", "done": true} with "why" if it failed.
+// scenario any number of {"scenario", "id", "ask", ...}, and at last {"scenario", "done": true} with "why" if it failed, or "skipped" if this
+// release of the client cannot play it.
 import { createInterface } from 'node:readline'
 import database from './scenarios/database.mjs'
 import join from './scenarios/join.mjs'
@@ -8,6 +9,7 @@ import publicly from './scenarios/public.mjs'
 import rights from './scenarios/rights.mjs'
 import server from './scenarios/server.mjs'
 import tokens from './scenarios/tokens.mjs'
+import { Skipped } from './release.mjs'
 import { Scenario } from './scenario.mjs'
 
 const { VSN: vsn, SERVER_URL: url, JWT_SECRET: secret } = process.env
@@ -29,13 +31,14 @@ function asker(scenario) {
 
 async function run(name) {
   const t = new Scenario({ vsn, url, secret, ask: asker(name) })
-  let why
+  let why, skipped
   try {
     await scenarios[name](t)
   } catch (err) {
-    why = `${err.stack}\n${t.tapes()}`
+    if (err instanceof Skipped) skipped = err.message
+    else why = `${err.stack}\n${t.tapes()}`
   }
-  say({ scenario: name, done: true, why })
+  say({ scenario: name, done: true, why, skipped })
   await t.end() // takes the client a moment, for which nobody needs to wait
 }
 

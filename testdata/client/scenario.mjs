@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHmac, randomUUID } from 'node:crypto'
-import { createClient } from '@supabase/supabase-js'
 import { Member } from './member.mjs'
+import { createClient, needs } from './release.mjs'
 import { within } from './seen.mjs'
 import { Tape } from './tape.mjs'
 
@@ -38,9 +38,10 @@ export class Scenario {
   // client is supabase-js as an application makes it; its tape is in client.tape.
   client(key, { realtime, ...options } = {}) {
     const tape = new Tape()
-    const client = createClient(realtime?.url ?? this.url, key, {
+    const { url, vsn, ...more } = realtime ?? {}
+    const client = createClient(url ?? this.url, key, vsn ?? this.vsn, tape.transport, {
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-      realtime: { transport: tape.transport, vsn: this.vsn, ...realtime },
+      realtime: more,
       ...options,
     })
     client.tape = tape
@@ -50,6 +51,7 @@ export class Scenario {
 
   // knock subscribes and leaves the outcome to the caller. who is a user, who gets a client, or a client.
   knock(who, topic, { self, ack, replication_ready, ...config } = {}) {
+    if (config.private) needs('private channels')
     const client = who.token ? this.client(who.token) : who
     return new Member(client, topic, { broadcast: { self, ack, replication_ready }, ...config })
   }
