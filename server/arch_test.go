@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"server/feed": {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth": {"sql", "server/feed", "server/postgres", "server/snapshot", "server/metrics"},
 
+	"server/jwks":     {"server/auth", "server/metrics"},
 	"server/messages": {"server/feed", "server/hub", "server/protocol", "server/snapshot", "server/metrics"},
 	"server/channel":  {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
 	"server/api":      {"server/metrics"},
@@ -48,7 +49,7 @@ var mayImport = map[string][]string{
 
 // onlyIn is where a module may be imported at all.
 var onlyIn = map[string][]string{
-	"net/http":                            {"server/socket", "server/api", "server", "server/bench"},
+	"net/http":                            {"server/socket", "server/api", "server/jwks", "server", "server/bench"},
 	"github.com/coder/websocket":          {"server/socket", "server/bench"}, // bench compares with its plain use
 	"github.com/jackc/pgx/v5":             {"server/postgres", "server/feed", "server/auth", "server/pgtest", "server", "server/bench"},
 	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool

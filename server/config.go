@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"rowcast/server/jwks"
 )
 
 // Config is everything that an operator can set. Packages get what they need of it as plain values.
@@ -14,6 +16,8 @@ type Config struct {
 	ListenDatabaseURL string // never empty once parsed, where DatabaseURL is not
 
 	JWTSecret      string
+	JWTJWKS        string
+	JWTJWKSURLs    []string
 	JWTIssuers     []string
 	JWTAudiences   []string
 	JWTRoleClaim   string
@@ -69,9 +73,15 @@ var settings = []setting{
 	{name: "LISTEN_DATABASE_URL", secret: true,
 		help: "a direct connection for LISTEN, never through a transaction pooler; empty: DATABASE_URL",
 		into: func(c *Config) value { return databaseValue{&c.ListenDatabaseURL} }},
-	{name: "JWT_SECRET", secret: true, required: true,
-		help: "the secret that HS256, HS384 and HS512 tokens are signed with",
+	{name: "JWT_SECRET", secret: true,
+		help: "the secret that HS256, HS384 and HS512 tokens are signed with; a server needs this, JWT_JWKS or JWT_JWKS_URL",
 		into: func(c *Config) value { return textValue{&c.JWTSecret} }},
+	{name: "JWT_JWKS", secret: true,
+		help: "a JSON Web Key Set with the keys that tokens are verified with: RSA, EC, Ed25519, or oct for secrets",
+		into: func(c *Config) value { return keySetValue{&c.JWTJWKS} }},
+	{name: "JWT_JWKS_URL",
+		help: "where key sets are fetched from, kept and fetched again; https, or http on localhost",
+		into: func(c *Config) value { return listValue{&c.JWTJWKSURLs, jwks.CheckURL} }},
 	{name: "JWT_ISSUER",
 		help: "claim iss must be one of these; empty: unchecked",
 		into: func(c *Config) value { return listValue{&c.JWTIssuers, nil} }},
@@ -189,6 +199,9 @@ func defaultConfig() Config {
 	return c
 }
 
+// maxKeyURLs is more issuers than anybody trusts; every one costs a fetch every few minutes.
+const maxKeyURLs = 20
+
 // minDeafAfter leaves time for heartbeats on a busy machine.
 const minDeafAfter = 2 * time.Second
 
@@ -210,6 +223,8 @@ func (c *Config) settle() error {
 		return usagef("POOL_SIZE %d is below %d: decisions, the feed and its heartbeats would wait for one another", c.PoolSize, minPoolSize)
 	case c.MaxHeaderBytes < minHeaderBytes:
 		return usagef("MAX_HEADER_BYTES %d is below %d: a token would not fit", c.MaxHeaderBytes, minHeaderBytes)
+	case len(c.JWTJWKSURLs) > maxKeyURLs:
+		return usagef("JWT_JWKS_URL names %d addresses, at most %d", len(c.JWTJWKSURLs), maxKeyURLs)
 	case len(c.AllowedRoles) == 0:
 		return usagef("ALLOWED_ROLES is empty: every token would be refused; name at least one role")
 	case c.JWTRoleClaim == "":
@@ -228,7 +243,13 @@ func (c *Config) requireAll() error {
 			names = append(names, s.name)
 		}
 	}
-	return c.require(names...)
+	if err := c.require(names...); err != nil {
+		return err
+	}
+	if c.JWTSecret == "" && c.JWTJWKS == "" && len(c.JWTJWKSURLs) == 0 {
+		return usagef("JWT_SECRET, JWT_JWKS or JWT_JWKS_URL is required: set one of them in the environment or give its flag, such as --jwt-secret")
+	}
+	return nil
 }
 
 // require says which of the named settings is missing.

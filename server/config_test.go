@@ -21,6 +21,9 @@ func parseAll(args []string, env environment) (Config, error) {
 	return newFlags("serve [flags]", "Serves.", settings).parseOnly(args, env)
 }
 
+// octKeySet is a key set as short as they come.
+const octKeySet = `{"keys":[{"kty":"oct","kid":"k1","k":"c2VzYW1lLCBhbmQgc2VzYW1lIGFnYWluLCBhbmQgYWdhaW4"}]}`
+
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	got, err := parseAll(nil, nil)
@@ -49,10 +52,14 @@ func TestEverySettingAsFlagAndEnvironment(t *testing.T) {
 	samples := map[string][2]string{"text": {"one", "two"}, "URL": {"postgres://a/b", "postgres://c/d"}, "list": {"one two", "three"},
 		"host:port": {"127.0.0.1:1", ":2"}, "number": {"7000", "8000"}, "duration": {"1m0s", "2h0m0s"}, "true|false": {"true", "false"},
 		"debug|info|warn|error": {"debug", "error"}, "auto|text|json": {"text", "json"}}
+	samples["JSON"] = [2]string{octKeySet, strings.Replace(octKeySet, "k1", "k2", 1)}
 	for _, s := range settings {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			sample := samples[s.into(&Config{}).kind()]
+			if s.name == "JWT_JWKS_URL" {
+				sample = [2]string{"https://issuer.example/jwks http://localhost:9999/auth/v1/.well-known/jwks.json", "http://[::1]/"}
+			}
 			if s.name == "ALLOWED_ORIGINS" {
 				sample = [2]string{"https://a.example http://localhost:3000", "https://*.example.com"}
 			}
@@ -121,7 +128,7 @@ func TestMalformedSettings(t *testing.T) {
 		want string
 	}{
 		{"unknown flag", []string{"--adr", ":1"}, nil, "unknown flag --adr; see rowcast serve --help"},
-		{"flag of a setting that does not exist", []string{"--jwt-jwks-url=https://x"}, nil, "unknown flag --jwt-jwks-url; see rowcast serve --help"},
+		{"flag of a setting that does not exist", []string{"--jwt-jwks-uri=https://x"}, nil, "unknown flag --jwt-jwks-uri; see rowcast serve --help"},
 		{"flag without a value", []string{"--addr"}, nil, "no value for flag --addr; see rowcast serve --help"},
 		{"stray argument", []string{"now"}, nil, `unexpected argument "now"; see rowcast serve --help`},
 		{"stray argument after flags", []string{"--addr", ":1", "--", "--addr"}, nil, `unexpected argument "--addr"; see rowcast serve --help`},
@@ -139,6 +146,15 @@ func TestMalformedSettings(t *testing.T) {
 		{"origin with a path", nil, environment{"ALLOWED_ORIGINS": "https://a.example/"}, `ALLOWED_ORIGINS "https://a.example/": want * or origins such as https://example.com, without a path, separated by spaces`},
 		{"roles with commas", nil, environment{"ALLOWED_ROLES": "anon,authenticated"}, `ALLOWED_ROLES "anon,authenticated": want roles separated by spaces, not commas`},
 		{"issuers with commas", nil, environment{"JWT_ISSUER": "a, b"}, `JWT_ISSUER "a, b": want words separated by spaces, not commas`},
+		{"key set that is none", nil, environment{"JWT_JWKS": "sesame"}, "JWT_JWKS: not a JSON object"},
+		{"key set in a list", nil, environment{"JWT_JWKS": "[]"}, "JWT_JWKS: not a JSON object"},
+		{"key set without a key", nil, environment{"JWT_JWKS": `{"keys":[]}`}, "JWT_JWKS: no usable key"},
+		{"key set without a usable key", nil, environment{"JWT_JWKS": `{"keys":[{"kty":"oct","k":"c2VzYW1l"}]}`}, "JWT_JWKS: no usable key; key 1 not used: no kid, by which tokens name their key"},
+		{"keys over http", nil, environment{"JWT_JWKS_URL": "https://a.example http://b.example/jwks"}, `JWT_JWKS_URL "https://a.example http://b.example/jwks": want https: what is fetched over http anybody on the way can change; only localhost may be http`},
+		{"keys from no address", nil, environment{"JWT_JWKS_URL": "issuer.example/jwks"}, `JWT_JWKS_URL "issuer.example/jwks": want addresses such as https://example.com/.well-known/jwks.json, separated by spaces`},
+		{"keys from a file", nil, environment{"JWT_JWKS_URL": "file:///etc/passwd"}, `JWT_JWKS_URL "file:///etc/passwd": want addresses such as https://example.com/.well-known/jwks.json, separated by spaces`},
+		{"keys with a password", nil, environment{"JWT_JWKS_URL": "https://u:p@a.example/jwks"}, `JWT_JWKS_URL "https://u:p@a.example/jwks": an address with a user or password in it is not asked: key sets are public`},
+		{"keys from everywhere", nil, environment{"JWT_JWKS_URL": strings.Repeat("https://a.example ", 21)}, "JWT_JWKS_URL names 21 addresses, at most 20"},
 		{"role none", nil, environment{"ALLOWED_ROLES": "anon none"}, `ALLOWED_ROLES "anon none": none is not a role: to Postgres it means the server's own`},
 		{"no roles", nil, environment{"ALLOWED_ROLES": " "}, "ALLOWED_ROLES is empty: every token would be refused; name at least one role"},
 		{"no role claim", nil, environment{"JWT_ROLE_CLAIM": ""}, "JWT_ROLE_CLAIM is empty: name the claim that holds the role"},
@@ -178,12 +194,18 @@ func TestRequired(t *testing.T) {
 		t.Errorf("without a database: %v", err)
 	}
 	c.DatabaseURL = "postgres://a/b"
-	if err := c.requireAll(); err == nil || !strings.HasPrefix(err.Error(), "JWT_SECRET is required") {
-		t.Errorf("without a secret: %v", err)
+	if err := c.requireAll(); err == nil || !strings.HasPrefix(err.Error(), "JWT_SECRET, JWT_JWKS or JWT_JWKS_URL is required: ") {
+		t.Errorf("without a secret or a key: %v", err)
 	}
-	c.JWTSecret = "x"
-	if err := c.requireAll(); err != nil {
-		t.Errorf("with both: %v", err)
+	for name, set := range map[string]func(*Config){
+		"a secret":   func(c *Config) { c.JWTSecret = "x" },
+		"a key set":  func(c *Config) { c.JWTJWKS = octKeySet },
+		"an address": func(c *Config) { c.JWTJWKSURLs = []string{"https://issuer.example/jwks"} },
+	} {
+		c := c
+		if set(&c); c.requireAll() != nil {
+			t.Errorf("with %s: %v", name, c.requireAll())
+		}
 	}
 }
 
@@ -211,6 +233,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	c.DatabaseURL = "postgres://app:sesame@db.example/app?sslpassword=sesame"
 	c.ListenDatabaseURL = "host=db.example password='open sesame' user=app"
 	c.JWTSecret = "sesame"
+	c.JWTJWKS = strings.Replace(octKeySet, "k1", "sesame", 1)
 	var log bytes.Buffer
 	newLogger(c, &log).Info("configuration", "config", c)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("configuration", "config", c)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"rowcast/server/auth"
 )
 
 // masked stands for a secret that is set.
@@ -28,6 +30,21 @@ type textValue struct{ to *string }
 func (v textValue) set(text string) error { *v.to = text; return nil }
 func (v textValue) show() string          { return *v.to }
 func (v textValue) kind() string          { return "text" }
+
+// keySetValue is a JSON Web Key Set, which may hold secrets.
+type keySetValue struct{ to *string }
+
+func (v keySetValue) show() string { return *v.to }
+func (v keySetValue) kind() string { return "JSON" }
+func (v keySetValue) set(text string) error {
+	if text != "" {
+		if _, err := auth.ParseKeySet([]byte(text), false); err != nil {
+			return err
+		}
+	}
+	*v.to = text
+	return nil
+}
 
 type boolValue struct{ to *bool }
 

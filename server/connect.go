@@ -42,7 +42,11 @@ func (o opener) open(r *http.Request) (socket.Opener, *socket.Refusal) {
 	}
 	claims, refused := o.verifier.Verify(token)
 	if refused != nil {
-		return nil, &socket.Refusal{Status: http.StatusUnauthorized, Message: refused.Handshake(), Reason: refused.Code}
+		status := http.StatusUnauthorized
+		if refused.Passes() {
+			status = http.StatusServiceUnavailable
+		}
+		return nil, &socket.Refusal{Status: status, Message: refused.Handshake(), Reason: refused.Code}
 	}
 	headers := policyHeaders(r.Header)
 	if len(headers) > maxPolicyHeaders {

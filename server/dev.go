@@ -25,7 +25,7 @@ const (
 )
 
 // devIgnored are settings that would only keep the keys which dev prints from working, or that have no meaning here.
-var devIgnored = []string{"LISTEN_DATABASE_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ROLE_CLAIM", "JWT_DEFAULT_ROLE",
+var devIgnored = []string{"LISTEN_DATABASE_URL", "JWT_JWKS", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ROLE_CLAIM", "JWT_DEFAULT_ROLE",
 	"ALLOWED_ROLES", "BYPASS_ROLES", "ALLOW_SECOND_NODE"}
 
 // devSettings are those of serve that make sense here, with defaults and words that fit.

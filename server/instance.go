@@ -15,6 +15,7 @@ import (
 	"rowcast/server/channel"
 	"rowcast/server/feed"
 	"rowcast/server/hub"
+	"rowcast/server/jwks"
 	"rowcast/server/messages"
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
@@ -49,6 +50,7 @@ type instance struct {
 	lease   *lease
 	house   *housekeeper
 	health  *api.Health
+	keys    *jwks.Keys // nil: none are fetched
 
 	public, admin net.Listener
 }
@@ -62,7 +64,7 @@ func newInstance(ctx context.Context, c Config, logger *slog.Logger) (*instance,
 func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func(feed.Sink) feed.Sink) (*instance, error) {
 	in := &instance{config: c, logger: logger, metrics: metrics.New()}
 	in.metrics.Build.WithLabelValues(buildVersion()).Set(1)
-	verifier, err := auth.NewVerifier(c.verifierOptions())
+	verifier, err := in.newVerifier()
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +104,9 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		{Name: "lease", Ask: in.lease.ready},
 		{Name: "feed", Ask: in.hears},
 	}}
+	if in.keys != nil && c.JWTSecret == "" && c.JWTJWKS == "" { // else some tokens are good without it
+		in.health.Checks = append(in.health.Checks, api.Check{Name: "keys", Ask: in.keys.Ready})
+	}
 	if in.public, err = net.Listen("tcp", c.Addr); err != nil {
 		in.release()
 		return nil, fmt.Errorf("listen on ADDR: %w", err)
@@ -114,6 +119,22 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	in.lease.name = nodeName(in.public.Addr())
 	in.leave(ctx, *refusedWaiting) // no socket before the lease
 	return in, nil
+}
+
+// newVerifier makes the verifier of tokens, and what fetches its keys.
+func (in *instance) newVerifier() (*auth.Verifier, error) {
+	o := in.config.verifierOptions()
+	if o.Keys != nil {
+		for _, note := range o.Keys.Notes {
+			in.logger.Warn("key set", "setting", "JWT_JWKS", "note", note)
+		}
+	}
+	if len(in.config.JWTJWKSURLs) > 0 {
+		in.keys = in.config.fetchedKeys(nil, in.component("jwks"), in.metrics)
+		in.metrics.WatchKeys(in.keys.Age)
+		o.Source = in.keys
+	}
+	return auth.NewVerifier(o)
 }
 
 // hubOptions is what the settings say about rooms.
@@ -172,6 +193,9 @@ func (in *instance) run(ctx context.Context) error {
 	group.Go(func() { in.lease.run(leasing) })
 	group.Go(func() { in.decider.Run(work) })
 	group.Go(func() { in.house.run(work) })
+	if in.keys != nil {
+		group.Go(func() { in.keys.Run(work) })
+	}
 	group.Go(func() { failed <- in.feed.Run(work) })
 	group.Go(func() { failed <- public.Serve(in.public) })
 	group.Go(func() { failed <- admin.Serve(in.admin) })

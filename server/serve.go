@@ -15,7 +15,7 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	}
 	logger := newLogger(c, std.err)
 	logger.Info("configuration", "config", c)
-	if len(c.JWTSecret) < shortSecret {
+	if c.JWTSecret != "" && len(c.JWTSecret) < shortSecret {
 		logger.Warn("JWT_SECRET is short enough to be guessed", "bytes", len(c.JWTSecret), "want", shortSecret)
 	}
 	in, err := newInstance(ctx, c, logger)

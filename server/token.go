@@ -4,20 +4,24 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"rowcast/server/auth"
+	"rowcast/server/jwks"
+	"rowcast/server/metrics"
 )
 
 // tokenSettings are those that decide whether a token is accepted.
-var tokenSettings = []string{"JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ROLE_CLAIM", "JWT_DEFAULT_ROLE", "ALLOWED_ROLES"}
+var tokenSettings = []string{"JWT_SECRET", "JWT_JWKS", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_ROLE_CLAIM", "JWT_DEFAULT_ROLE", "ALLOWED_ROLES"}
 
-func runToken(_ context.Context, args []string, std stdio) error {
+func runToken(ctx context.Context, args []string, std stdio) error {
 	if len(args) > 0 && args[0] == "inspect" {
-		return runTokenInspect(args[1:], std)
+		return runTokenInspect(ctx, args[1:], std)
 	}
 	return runTokenMint(args, std)
 }
@@ -83,9 +87,9 @@ func addExpected(claims map[string]any, name string, accepted []string) {
 	}
 }
 
-func runTokenInspect(args []string, std stdio) error {
+func runTokenInspect(ctx context.Context, args []string, std stdio) error {
 	flags := newFlags("token inspect T",
-		"Prints what a token says and everything that is wrong with it. Exit code 0: a server with these settings\naccepts it now, 1: it does not.",
+		"Prints what a token says and everything that is wrong with it. Exit code 0: a server with these settings\naccepts it now, 1: it does not. The keys are fetched once from JWT_JWKS_URL, where that is set.",
 		settingsNamed(tokenSettings...))
 	config, words, err := flags.parse(args, std.env)
 	if err != nil {
@@ -94,7 +98,15 @@ func runTokenInspect(args []string, std stdio) error {
 	if len(words) != 1 {
 		return usagef("want one token; see rowcast token inspect --help")
 	}
-	found := auth.Inspect(words[0], config.verifierOptions())
+	options := config.verifierOptions()
+	if len(config.JWTJWKSURLs) > 0 {
+		keys := config.fetchedKeys(nil, slog.New(slog.DiscardHandler), metrics.New())
+		if err := keys.Fetch(ctx); err != nil {
+			fmt.Fprintf(std.out, "note       %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+		}
+		options.Source = keys
+	}
+	found := auth.Inspect(words[0], options)
 	if err := printInspection(std, found); err != nil {
 		return err
 	}
@@ -111,7 +123,11 @@ func runTokenInspect(args []string, std stdio) error {
 func printInspection(std stdio, found auth.Inspection) error {
 	var b strings.Builder
 	if found.Claims.Raw != nil {
-		fmt.Fprintf(&b, "algorithm  %q\nsubject    %q\nrole       %q\n", found.Algorithm, found.Claims.Subject, found.Claims.Role)
+		fmt.Fprintf(&b, "algorithm  %q\n", found.Algorithm)
+		if found.KeyID != "" {
+			fmt.Fprintf(&b, "key id     %q\n", found.KeyID)
+		}
+		fmt.Fprintf(&b, "subject    %q\nrole       %q\n", found.Claims.Subject, found.Claims.Role)
 		if at := found.Claims.Expires; !at.IsZero() {
 			fmt.Fprintf(&b, "expires    %s (in %s)\n", at.UTC().Format(time.RFC3339), time.Until(at).Round(time.Second))
 		}
@@ -137,9 +153,10 @@ func printable(s string) string {
 	}, s)
 }
 
-// verifierOptions is what the settings say about tokens.
+// verifierOptions is what the settings say about tokens, but for the keys that have to be fetched.
 func (c Config) verifierOptions() auth.VerifierOptions {
 	return auth.VerifierOptions{
+		Keys:         c.keySet(),
 		Secret:       []byte(c.JWTSecret),
 		Issuers:      slices.Clone(c.JWTIssuers),
 		Audiences:    slices.Clone(c.JWTAudiences),
@@ -147,4 +164,21 @@ func (c Config) verifierOptions() auth.VerifierOptions {
 		DefaultRole:  c.JWTDefaultRole,
 		AllowedRoles: slices.Clone(c.AllowedRoles),
 	}
+}
+
+// keySet is the one that is given as a setting, nil if there is none.
+func (c Config) keySet() *auth.KeySet {
+	if c.JWTJWKS == "" {
+		return nil
+	}
+	set, err := auth.ParseKeySet([]byte(c.JWTJWKS), false)
+	if err != nil {
+		panic("a key set that was checked: " + err.Error())
+	}
+	return set
+}
+
+// fetchedKeys are those of the addresses that the settings name.
+func (c Config) fetchedKeys(transport http.RoundTripper, logger *slog.Logger, m *metrics.Metrics) *jwks.Keys {
+	return jwks.New(jwks.Options{URLs: c.JWTJWKSURLs, Transport: transport, Logger: logger, Metrics: m})
 }

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // MaxTokenBytes bounds the work a stranger can cause before a signature is checked. Tokens of identity providers with
@@ -31,7 +29,9 @@ type Claims struct {
 
 // VerifierOptions says which tokens are accepted.
 type VerifierOptions struct {
-	Secret       []byte           // shared secret of HS256, HS384 and HS512
+	Secret       []byte           // shared secret of HS256, HS384 and HS512; of secret, keys and source one is enough
+	Keys         *KeySet          // keys that stay as they are; may be nil
+	Source       KeySource        // keys that are fetched; may be nil
 	Issuers      []string         // claim iss must be one of these; empty: unchecked
 	Audiences    []string         // claim aud must hold one of these; empty: unchecked
 	RoleClaim    string           // claim that names the role, or a path to it such as app_metadata.role; empty: role
@@ -42,7 +42,7 @@ type VerifierOptions struct {
 
 // Verifier decides whether a token is genuine, and whose it is. It is safe for concurrent use.
 type Verifier struct {
-	keys      keySource
+	keys      keyring
 	issuers   []string
 	audiences []string
 	roleClaim string
@@ -51,25 +51,10 @@ type Verifier struct {
 	now       func() time.Time
 }
 
-// keySource finds the key that must have signed a token.
-type keySource interface {
-	// algorithms lists what the source has keys for. Nothing else is ever verified, whatever a token asks for.
-	algorithms() []string
-	// key returns the key for one of those algorithms, in the form that golang-jwt wants it.
-	key(alg, kid string) (any, *TokenError)
-}
-
-// sharedSecret is the key of every token, whatever its kid: identity providers put a kid on HS tokens too.
-type sharedSecret []byte
-
-func (sharedSecret) algorithms() []string { return []string{"HS256", "HS384", "HS512"} }
-
-func (s sharedSecret) key(string, string) (any, *TokenError) { return []byte(s), nil }
-
 // NewVerifier refuses options under which any token, or none, would be accepted.
 func NewVerifier(o VerifierOptions) (*Verifier, error) {
-	if len(o.Secret) == 0 {
-		return nil, errors.New("verify tokens: the JWT secret is empty")
+	if o.keyring().empty() {
+		return nil, errors.New("verify tokens: there is neither a secret nor a key set")
 	}
 	if len(o.AllowedRoles) == 0 {
 		return nil, errors.New("verify tokens: no role is allowed")
@@ -83,9 +68,13 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	return newVerifier(o), nil
 }
 
+func (o VerifierOptions) keyring() keyring {
+	return keyring{slices.Clone(o.Secret), o.Keys, o.Source}
+}
+
 func newVerifier(o VerifierOptions) *Verifier {
 	v := &Verifier{
-		keys:      sharedSecret(slices.Clone(o.Secret)),
+		keys:      o.keyring(),
 		issuers:   slices.Clone(o.Issuers),
 		audiences: slices.Clone(o.Audiences),
 		roleClaim: o.RoleClaim,
@@ -106,13 +95,25 @@ func newVerifier(o VerifierOptions) *Verifier {
 func neverRole(role string) bool { return role == "" || strings.EqualFold(role, "none") }
 
 // Verify returns what a token says, or why it is refused: first its form, then its signature, then its claims, so that
-// nothing is told about the claims of a token that we did not sign.
-func (v *Verifier) Verify(token string) (Claims, *TokenError) {
+// nothing is told about the claims of a token that we did not sign. It may wait, no longer than KeySource.Renew does, for a
+// key that is not there yet.
+func (v *Verifier) Verify(token string) (Claims, *TokenError) { return v.verify(token, true) }
+
+// Recheck is Verify for a token that was accepted before: its key may have been withdrawn. It does not wait.
+func (v *Verifier) Recheck(token string) *TokenError {
+	_, refused := v.verify(token, false)
+	return refused
+}
+
+// KeysChange tells whether there is any use in Recheck.
+func (v *Verifier) KeysChange() bool { return v.keys.source != nil }
+
+func (v *Verifier) verify(token string, renew bool) (Claims, *TokenError) {
 	d, refused := decodeToken(token)
 	if refused != nil {
 		return Claims{}, refused
 	}
-	if refused := v.checkSignature(d); refused != nil {
+	if refused := v.checkSignature(d, renew); refused != nil {
 		return Claims{}, refused
 	}
 	now := v.now()
@@ -183,8 +184,11 @@ func prepareToken(token string) (string, error) {
 	}, decoded), nil
 }
 
+// strictBase64 leaves no two spellings of one token.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
 func decodePart(name, part string) (json.RawMessage, object, *TokenError) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	raw, err := strictBase64.DecodeString(part)
 	if err != nil {
 		return nil, nil, errMalformed("%s: not base64url", name)
 	}
@@ -193,36 +197,4 @@ func decodePart(name, part string) (json.RawMessage, object, *TokenError) {
 		return nil, nil, errMalformed("%s: %v", name, err)
 	}
 	return raw, o, nil
-}
-
-// unreadClaims keeps golang-jwt from reading the claims: parseObject has read them, more strictly.
-type unreadClaims struct{ jwt.RegisteredClaims }
-
-func (*unreadClaims) UnmarshalJSON([]byte) error { return nil }
-
-// checkSignature takes the algorithm from the header only to choose among those that the keys are for.
-func (v *Verifier) checkSignature(d *decodedToken) *TokenError {
-	alg, found, ok := d.header.text("alg")
-	switch {
-	case !found:
-		return errNoSigner("header alg is missing")
-	case !ok:
-		return errNoSigner("header alg is not a string")
-	case !slices.Contains(v.keys.algorithms(), alg):
-		return errNoSigner("algorithm %s is not accepted", quoteShort(alg))
-	}
-	kid, _, _ := d.header.text("kid")
-	key, refused := v.keys.key(alg, kid)
-	if refused != nil {
-		return refused
-	}
-	parser := jwt.NewParser(jwt.WithValidMethods(v.keys.algorithms()), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
-	parsed, err := parser.ParseWithClaims(d.text, &unreadClaims{}, func(*jwt.Token) (any, error) { return key, nil })
-	switch {
-	case errors.Is(err, jwt.ErrTokenMalformed):
-		return errMalformed("signature: not base64url")
-	case err != nil || !parsed.Valid:
-		return errBadSignature()
-	}
-	return nil
 }

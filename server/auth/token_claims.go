@@ -229,24 +229,44 @@ func (v *Verifier) checkAudience(claims object, _ time.Time) *TokenError {
 }
 
 func (v *Verifier) checkRole(claims object, _ time.Time) *TokenError {
-	role, ok := v.role(claims)
-	switch {
-	case !ok:
-		return errClaim(v.roleClaim, "must be a string")
-	case neverRole(role) || !slices.Contains(v.roles, role):
-		return errRole(role)
-	}
-	return nil
+	_, refused := v.role(claims)
+	return refused
 }
 
-// role returns the role a token asks for. Only an absent claim means the default role: a wrong one must not.
-func (v *Verifier) role(claims object) (role string, ok bool) {
+// role returns the role a token asks for. Only an absent claim means the default role, a wrong one must not; and a list,
+// as of groups, none of which is an allowed role: it speaks of something else.
+func (v *Verifier) role(claims object) (string, *TokenError) {
 	raw, found := claims.find(v.roleClaim)
 	if !found {
-		return v.defRole, true
+		return v.allowed(v.defRole)
 	}
-	if raw[0] != '"' || json.Unmarshal(raw, &role) != nil {
-		return "", false
+	var role string
+	var several []string
+	switch {
+	case raw[0] == '"' && json.Unmarshal(raw, &role) == nil:
+		return v.allowed(role)
+	case raw[0] != '[' || json.Unmarshal(raw, &several) != nil:
+		return "", errClaim(v.roleClaim, "must be a string, or a list of strings")
 	}
-	return role, true
+	slices.Sort(several)
+	several = slices.Compact(several)
+	among := slices.DeleteFunc(slices.Clone(several), func(r string) bool { return neverRole(r) || !slices.Contains(v.roles, r) })
+	switch {
+	case len(among) == 1:
+		return among[0], nil
+	case len(among) > 1:
+		return "", errClaim(v.roleClaim, "names several roles that are allowed here, it must name one")
+	case v.defRole != "":
+		return v.allowed(v.defRole)
+	case len(several) == 0:
+		return "", errMissingClaims("claim " + quoteShort(v.roleClaim) + " is an empty list")
+	}
+	return "", errRole(several[0])
+}
+
+func (v *Verifier) allowed(role string) (string, *TokenError) {
+	if neverRole(role) || !slices.Contains(v.roles, role) {
+		return role, errRole(role)
+	}
+	return role, nil
 }

@@ -11,7 +11,8 @@ const (
 	InvalidJWTToken   = "InvalidJWTToken"   // a claim is missing, out of date or not accepted
 	MalformedJWT      = "MalformedJWT"      // not a JWT at all
 	JwtSignatureError = "JwtSignatureError" // not signed with a key of ours
-	JwtSignerError    = "JwtSignerError"    // no key of ours fits its algorithm
+	JwtSignerError    = "JwtSignerError"    // no key of ours fits its algorithm, or is the one it names
+	JwtKeysMissing    = "JwtKeysMissing"    // its key may be one that could not be fetched; this passes
 	RoleNotAllowed    = "RoleNotAllowed"    // names a Postgres role that tokens may not use
 )
 
@@ -23,7 +24,12 @@ const (
 	textMalformed     = "The token provided is not a valid JWT"
 	textBadSignature  = "Failed to validate JWT signature"
 	textNoSigner      = "Failed to generate JWT signer, check your JWT secret or JWKS configuration"
+	textNoKey         = "Failed to generate JWT signer for key ID (kid) %s, check your JWT secret or JWKS configuration"
+	textExpiredAgo    = textExpired + " %d seconds ago"
 )
+
+// textKeysMissing is ours: Supabase Realtime does not fetch keys.
+const textKeysMissing = "The keys that tokens are verified with cannot be fetched at the moment, please try again"
 
 // TokenError says why a token is refused. Code and Text may be shown to the client. Detail is for the operator's log;
 // it never holds a part of the token's signature or of a key.
@@ -57,13 +63,19 @@ func (e *TokenError) Error() string {
 	return e.Join() + " (" + e.Detail + ")"
 }
 
-func errExpired(ago time.Duration) *TokenError {
-	seconds := int64(ago / time.Second)
-	return &TokenError{
-		Code:      InvalidJWTToken,
-		Text:      textExpired + " " + strconv.FormatInt(seconds, 10) + " seconds ago",
-		handshake: textExpired,
+// Passes tells of a refusal that says nothing about the token, and is over some time.
+func (e *TokenError) Passes() bool { return e.Code == JwtKeysMissing }
+
+// Expired is the refusal of claims whose time is over, nil before.
+func (c Claims) Expired(now time.Time) *TokenError {
+	if c.Expires.After(now) {
+		return nil
 	}
+	return errExpired(now.Sub(c.Expires))
+}
+
+func errExpired(ago time.Duration) *TokenError {
+	return &TokenError{Code: InvalidJWTToken, Text: fmt.Sprintf(textExpiredAgo, int64(ago/time.Second)), handshake: textExpired}
 }
 
 func errMalformed(format string, args ...any) *TokenError {
@@ -72,6 +84,14 @@ func errMalformed(format string, args ...any) *TokenError {
 
 func errNoSigner(format string, args ...any) *TokenError {
 	return &TokenError{Code: JwtSignerError, Text: textNoSigner, Detail: fmt.Sprintf(format, args...)}
+}
+
+func errNoKey(kid string) *TokenError {
+	return &TokenError{Code: JwtSignerError, Text: fmt.Sprintf(textNoKey, quoteKid(kid))}
+}
+
+func errKeysUnavailable(kid string) *TokenError {
+	return &TokenError{Code: JwtKeysMissing, Text: textKeysMissing, Detail: "kid " + quoteKid(kid)}
 }
 
 func errBadSignature() *TokenError {
@@ -99,8 +119,12 @@ func errRole(role string) *TokenError {
 }
 
 // quoteShort quotes a value that a stranger chose, bounded to what a Postgres name can hold.
-func quoteShort(s string) string {
-	const longest = 63
+func quoteShort(s string) string { return quoteUpTo(63, s) }
+
+// quoteKid leaves room for the thumbprints that keys are named by.
+func quoteKid(s string) string { return quoteUpTo(128, s) }
+
+func quoteUpTo(longest int, s string) string {
 	if len(s) > longest {
 		s = s[:longest] + "…"
 	}

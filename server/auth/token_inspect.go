@@ -8,12 +8,13 @@ import (
 // Inspection is everything that can be told about a token, whether or not it is accepted.
 type Inspection struct {
 	Algorithm string
+	KeyID     string   // header kid
 	Claims    Claims   // unproven unless there are no problems
 	Problems  []string // each a sentence; empty: a server with these options accepts the token now
 }
 
 // Inspect looks for everything that is wrong with a token, where Verify stops at the first thing. The options are not
-// required to be complete: without a secret, the signature is a problem.
+// required to be complete: without the key, the signature is a problem.
 func Inspect(token string, o VerifierOptions) Inspection {
 	d, refused := decodeToken(token)
 	if refused != nil {
@@ -26,8 +27,9 @@ func Inspect(token string, o VerifierOptions) Inspection {
 	v := newVerifier(o)
 	var found Inspection
 	found.Algorithm, _, _ = d.header.text("alg")
+	found.KeyID, _, _ = d.header.text("kid")
 	found.Claims = v.read(d)
-	found.Problems = inspectSignature(v, d, o.Secret)
+	found.Problems = v.inspectSignature(d)
 	now := v.now()
 	for _, check := range v.claimChecks() {
 		if refused := check(d.claims, now); refused != nil {
@@ -37,24 +39,41 @@ func Inspect(token string, o VerifierOptions) Inspection {
 	return found
 }
 
-func inspectSignature(v *Verifier, d *decodedToken, secret []byte) []string {
-	if len(secret) == 0 {
+func (v *Verifier) inspectSignature(d *decodedToken) []string {
+	alg, _, _ := d.header.text("alg")
+	kty := methods[alg].kty
+	if kty == "oct" && len(v.keys.secret) == 0 && v.keys.static == nil {
 		return []string{"The signature cannot be checked without JWT_SECRET"}
 	}
-	refused := v.checkSignature(d)
+	refused := v.checkSignature(d, true)
 	if refused == nil {
 		return nil
 	}
 	problems := []string{refused.Error()}
-	if refused.Code == JwtSignatureError {
-		for _, other := range readings(secret) {
-			guess := Verifier{keys: sharedSecret(other.key)}
-			if guess.checkSignature(d) == nil {
+	switch {
+	case kty == "oct" && refused.Code == JwtSignatureError:
+		for _, other := range readings(v.keys.secret) {
+			guess := Verifier{keys: keyring{secret: other.key}}
+			if guess.checkSignature(d, false) == nil {
 				problems = append(problems, "The signature fits JWT_SECRET "+other.how)
 			}
 		}
+	case kty != "oct" && kty != "" && refused.Code == JwtSignerError:
+		problems = append(problems, hintPublicKey(d, alg))
 	}
 	return problems
+}
+
+// hintPublicKey says where the key is to be had that a token names.
+func hintPublicKey(d *decodedToken, alg string) string {
+	hint := alg + " tokens are verified with the public keys of whoever issued them: set JWT_JWKS_URL or JWT_JWKS"
+	if kid, found, _ := d.header.text("kid"); found {
+		hint += "; the key needed is the one with kid " + quoteKid(kid)
+	}
+	if iss, _, _ := d.claims.text("iss"); strings.HasPrefix(iss, "https://") {
+		hint += "; most issuers name their address as jwks_uri in " + quoteKid(strings.TrimSuffix(iss, "/")+"/.well-known/openid-configuration")
+	}
+	return hint
 }
 
 type reading struct {

@@ -27,7 +27,7 @@ func TestInspect(t *testing.T) {
 			[]string{"JwtSignatureError: ", "The signature fits JWT_SECRET after base64-decoding it"}},
 		{"secret has a line end", good, func(o *VerifierOptions) { o.Secret = []byte(testSecret + "\n") },
 			[]string{"JwtSignatureError: ", "The signature fits JWT_SECRET without the white space around it"}},
-		{"asymmetric", signText(`{"alg":"ES256"}`, goodClaims), nil, []string{"JwtSignerError: "}},
+		{"asymmetric", signText(`{"alg":"ES256"}`, goodClaims), nil, []string{"JwtSignerError: ", "ES256 tokens are verified with the public keys"}},
 		{"with Bearer", "Bearer " + good, nil, []string{"MalformedJWT: ", "Leave out the word Bearer"}},
 		{"in quotes", `"` + good + `"`, nil, []string{"MalformedJWT: ", "Leave out the quotes"}},
 		{"new-style key", "sb_secret_x", nil, []string{"MalformedJWT: ", "This is an API key"}},

@@ -109,6 +109,12 @@ func TestVerifyAccepts(t *testing.T) {
 		{"default role", signClaims(`{"sub":"ada","exp":1700000100}`),
 			func(o *VerifierOptions) { o.DefaultRole = "authenticated" },
 			with(`{"sub":"ada","exp":1700000100}`, nil)},
+		{"one allowed role in a list", signClaims(`{"sub":"ada","groups":["x","authenticated","none","authenticated"],"exp":1700000100}`),
+			func(o *VerifierOptions) { o.RoleClaim = "groups" },
+			with(`{"sub":"ada","groups":["x","authenticated","none","authenticated"],"exp":1700000100}`, nil)},
+		{"a list that names no allowed role means the default", signClaims(`{"sub":"ada","realm":{"roles":["x","none"]},"exp":1700000100}`),
+			func(o *VerifierOptions) { o.RoleClaim, o.DefaultRole = "realm.roles", "authenticated" },
+			with(`{"sub":"ada","realm":{"roles":["x","none"]},"exp":1700000100}`, nil)},
 		{"role under a path", signClaims(`{"sub":"ada","role":"x","app":{"meta":{"role":"authenticated"}},"exp":1700000100}`),
 			func(o *VerifierOptions) { o.RoleClaim = "app.meta.role" },
 			with(`{"sub":"ada","role":"x","app":{"meta":{"role":"authenticated"}},"exp":1700000100}`, nil)},
@@ -143,6 +149,7 @@ func TestVerifyRefuses(t *testing.T) {
 		signature = "JwtSignatureError: Failed to validate JWT signature"
 		signer    = "JwtSignerError: Failed to generate JWT signer, check your JWT secret or JWKS configuration"
 		missing   = "InvalidJWTToken: Fields `role` and `exp` are required in JWT"
+		list      = "InvalidJWTToken: The claim `role` of the token must be a string, or a list of strings"
 	)
 	good := signClaims(goodClaims)
 	b64 := base64.RawURLEncoding.EncodeToString
@@ -215,8 +222,12 @@ func TestVerifyRefuses(t *testing.T) {
 		{"role missing", signClaims(`{"exp":1700000100}`), nil, missing},
 		{"role null", signClaims(`{"role":null,"exp":1700000100}`), nil, missing},
 		{"role under another case", signClaims(`{"Role":"anon","exp":1700000100}`), nil, missing},
-		{"role a list", signClaims(`{"role":["anon"],"exp":1700000100}`), nil, "InvalidJWTToken: The claim `role` of the token must be a string"},
-		{"role a number is not the default", signClaims(`{"role":1,"exp":1700000100}`), func(o *VerifierOptions) { o.DefaultRole = "anon" }, "InvalidJWTToken: The claim `role` of the token must be a string"},
+		{"role an object", signClaims(`{"role":{"anon":true},"exp":1700000100}`), nil, list},
+		{"role a list of more than strings", signClaims(`{"role":["anon",1],"exp":1700000100}`), nil, list},
+		{"role a list of two that are allowed", signClaims(`{"role":["anon","x","authenticated"],"exp":1700000100}`), nil, "InvalidJWTToken: The claim `role` of the token names several roles that are allowed here, it must name one"},
+		{"role a list of none that is allowed", signClaims(`{"role":["x","none",""],"exp":1700000100}`), nil, "RoleNotAllowed: The role `` is not allowed to use this server"},
+		{"role an empty list", signClaims(`{"role":[],"exp":1700000100}`), nil, missing},
+		{"role a number is not the default", signClaims(`{"role":1,"exp":1700000100}`), func(o *VerifierOptions) { o.DefaultRole = "anon" }, list},
 		{"role empty", signClaims(`{"role":"","exp":1700000100}`), nil, "RoleNotAllowed: The role `` is not allowed to use this server"},
 		{"role none", signClaims(`{"role":"none","exp":1700000100}`), nil, "RoleNotAllowed: The role `none` is not allowed to use this server"},
 		{"role postgres", signClaims(`{"role":"postgres","exp":1700000100}`), nil, "RoleNotAllowed: The role `postgres` is not allowed to use this server"},
@@ -291,7 +302,7 @@ func TestTokenErrorTexts(t *testing.T) {
 func TestNewVerifierRefusesUnsafeOptions(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*VerifierOptions){
-		"no secret":              func(o *VerifierOptions) { o.Secret = nil },
+		"no secret and no keys":  func(o *VerifierOptions) { o.Secret = nil },
 		"empty secret":           func(o *VerifierOptions) { o.Secret = []byte{} },
 		"no roles":               func(o *VerifierOptions) { o.AllowedRoles = nil },
 		"role none":              func(o *VerifierOptions) { o.AllowedRoles = []string{"anon", "none"} },

@@ -137,7 +137,7 @@ func (c *Channel) prepare(payload []byte) (protocol.Code, string) {
 	if c.options.HasToken && !strings.HasPrefix(c.options.Token, "sb_") {
 		c.token = c.options.Token
 	}
-	if c.claims = s.identity.Claims; c.token == s.identity.Token && time.Now().Before(c.claims.Expires) {
+	if c.claims = s.identity.Claims; c.token == s.identity.Token && time.Now().Before(c.claims.Expires) && !s.Verifier.KeysChange() {
 		return "", "" // verified when the socket was opened
 	}
 	claims, refused := s.Verifier.Verify(c.token)

@@ -48,7 +48,7 @@ func TestEndOfAChannelGivesUpItsFrames(t *testing.T) {
 			s.Hub.Leave(c.sub) // the hub has taken it out
 			c.Ended(hub.EndRevoked, hub.Verdict{})
 		},
-		"token's expiry": func(_ *Session, c *Channel) { c.close(protocol.MalformedJWT, "") },
+		"token's expiry": func(_ *Session, c *Channel) { c.close(protocol.MalformedJWT, "", protocol.EventClose) },
 		"socket's end":   func(s *Session, _ *Channel) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {

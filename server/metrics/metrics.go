@@ -46,9 +46,11 @@ type Metrics struct {
 	FeedMissed     *prometheus.CounterVec // times that something was said which cannot be told any more, by reason
 	FeedRoundTrip  prometheus.Histogram   // heartbeat sent to heard
 	LeaseHeld      prometheus.Gauge       // 1 while this server may serve its database, else 0
+	KeyRefreshes   *prometheus.CounterVec // fetches of key sets, by result
 	Build          *prometheus.GaugeVec   // 1, labelled with the version
 	latencyBuckets []float64
 	pool           *pool
+	keys           keys
 }
 
 // New makes the metrics of one server on a registry of their own.
@@ -56,7 +58,7 @@ func New() *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := &Metrics{Registry: r, latencyBuckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14), pool: newPool()} // 0.1 ms to 15 s
-	r.MustRegister(m.pool)
+	r.MustRegister(m.pool, &m.keys)
 	m.Sockets = m.gauge("realtime_sockets", "Open WebSocket connections.")
 	m.SocketsRefused = m.counters("realtime_sockets_refused_total", "Handshakes answered with an HTTP error.", "reason")
 	m.SocketsClosed = m.counters("realtime_sockets_closed_total", "Closed WebSocket connections.", "reason")
@@ -89,6 +91,7 @@ func New() *Metrics {
 	m.FeedMissed = m.counters("realtime_feed_missed_total", "Times that the listener had been away and what it missed was lost for good.", "reason")
 	m.FeedRoundTrip = m.histogram("realtime_feed_heartbeat_seconds", "Heartbeat sent to heartbeat heard.", m.latencyBuckets)
 	m.LeaseHeld = m.gauge("realtime_lease_held", "1 while this server has the lease, and so serves.")
+	m.KeyRefreshes = m.counters("realtime_jwks_refreshes_total", "Fetches of the public keys that tokens are verified with.", "result")
 	m.Build = m.gauges("realtime_build_info", "1, labelled with the version that runs.", "version")
 	return m
 }

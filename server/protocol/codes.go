@@ -20,6 +20,7 @@ const (
 	MalformedJWT               Code = "MalformedJWT"
 	JwtSignatureError          Code = "JwtSignatureError"
 	JwtSignerError             Code = "JwtSignerError"
+	JwtKeysMissing             Code = "JwtKeysMissing"
 	RoleNotAllowed             Code = "RoleNotAllowed"
 	Unauthorized               Code = "Unauthorized"
 	UnableToReplayMessages     Code = "UnableToReplayMessages"
@@ -109,6 +110,8 @@ var table = []Entry{
 	{Code: JwtSignatureError, Where: InJoinReply | InSystem, Texts: []string{"Failed to validate JWT signature"}},
 	{Code: JwtSignerError, Where: InJoinReply | InSystem,
 		Texts: []string{"Failed to generate JWT signer, check your JWT secret or JWKS configuration", TextSignerKey}},
+	{Code: JwtKeysMissing, Where: InJoinReply | InSystem,
+		Texts: []string{"The keys that tokens are verified with cannot be fetched at the moment, please try again"}},
 	{Code: RoleNotAllowed, Where: InJoinReply | InSystem, Texts: []string{"The role `%s` is not allowed to use this server"}},
 	{Code: Unauthorized, Where: InJoinReply | InSystem,
 		Texts: []string{"You do not have permissions to read from this Channel topic: %s"}},
