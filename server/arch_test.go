@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"server/api":      {"server/metrics"},
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
+	"server/auth/authtest":       {},                 // for tests
 
 	"server/pgtest":      {"migrations", "sql", "server/postgres"}, // for tests and dev
 	"server/pgtest/with": {"server/pgtest"},

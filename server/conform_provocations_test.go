@@ -21,6 +21,8 @@ const (
 	onStrict  server = "strict limits"
 	onPrivate server = "private only"
 	onIssuer  server = "one issuer"
+	onKeys    server = "a key set"
+	onKeyless server = "keys that cannot be fetched"
 	onDeaf    server = "deaf"
 	onFlooded server = "flooded"
 	onStopped server = "stopped"
@@ -36,6 +38,8 @@ var servers = []testServer{
 	{onStrict, func(c *Config) { c.MaxJoinsPerSecond, c.MaxChannelsPerSocket, c.MaxEventsPerSecond = 2, 1, 1 }},
 	{onPrivate, func(c *Config) { c.PrivateOnly = true }},
 	{onIssuer, func(c *Config) { c.JWTIssuers = []string{"https://example.com"} }},
+	{onKeys, func(c *Config) { c.JWTJWKS = octKeySet }},
+	{onKeyless, func(c *Config) { c.JWTJWKSURLs = []string{"http://127.0.0.1:1/"} }},
 	{onDeaf, nil},
 	{onFlooded, func(c *Config) { c.MaxQueueBytes = 1000 }},
 	{onStopped, nil},
@@ -149,6 +153,8 @@ var tokenProvocations = slices.Concat(
 	badToken(protocol.MalformedJWT, onPlain, func() string { return "no token" }),
 	badToken(protocol.JwtSignatureError, onPlain, func() string { return claiming("") + "x" }),
 	badToken(protocol.JwtSignerError, onPlain, func() string { return signed(`{"alg":"RS256"}`, `{}`) }),
+	badToken(protocol.JwtSignerError, onKeys, func() string { return signed(`{"alg":"RS256","kid":"k1"}`, `{}`) }),
+	badToken(protocol.JwtKeysMissing, onKeyless, func() string { return signed(`{"alg":"RS256","kid":"k1"}`, `{}`) }),
 	badToken(protocol.RoleNotAllowed, onPlain, func() string { return signed(`{"alg":"HS256"}`, `{"role":"postgres","exp":4000000000}`) }),
 )
 
@@ -242,7 +248,6 @@ var endProvocations = []provocation{
 
 // notYetSaid are texts of the table that nothing says yet, and why.
 var notYetSaid = map[string]string{
-	protocol.TextSignerKey:                  "no key set can be configured",
 	protocol.TextReplayParams:               "there is no replay",
 	protocol.TextReplayFailed:               "there is no replay",
 	"An event may be at most %d bytes long": "no frame of a client can hold a longer one",

@@ -50,7 +50,7 @@ type instance struct {
 	lease   *lease
 	house   *housekeeper
 	health  *api.Health
-	keys    *jwks.Keys // nil: none are fetched
+	keys    *jwks.Fetcher // nil: none are fetched
 
 	public, admin net.Listener
 }

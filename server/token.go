@@ -179,6 +179,6 @@ func (c Config) keySet() *auth.KeySet {
 }
 
 // fetchedKeys are those of the addresses that the settings name.
-func (c Config) fetchedKeys(transport http.RoundTripper, logger *slog.Logger, m *metrics.Metrics) *jwks.Keys {
+func (c Config) fetchedKeys(transport http.RoundTripper, logger *slog.Logger, m *metrics.Metrics) *jwks.Fetcher {
 	return jwks.New(jwks.Options{URLs: c.JWTJWKSURLs, Transport: transport, Logger: logger, Metrics: m})
 }

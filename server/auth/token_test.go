@@ -42,7 +42,10 @@ func newTestVerifier(t testing.TB, change func(*VerifierOptions)) *Verifier {
 }
 
 // signText signs any two texts, without the library under test, so that broken headers and claims get a true signature.
-func signText(header, claims string) string {
+func signText(header, claims string) string { return signWith([]byte(testSecret), header, claims) }
+
+// signWith signs with any secret.
+func signWith(secret []byte, header, claims string) string {
 	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 	var make func() hash.Hash
 	switch {
@@ -53,7 +56,7 @@ func signText(header, claims string) string {
 	default:
 		make = sha256.New
 	}
-	mac := hmac.New(make, []byte(testSecret))
+	mac := hmac.New(make, secret)
 	mac.Write([]byte(text))
 	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

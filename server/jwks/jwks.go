@@ -34,7 +34,7 @@ const (
 	maxAge = 24 * time.Hour
 )
 
-// Options of Keys.
+// Options of a Fetcher.
 type Options struct {
 	URLs      []string
 	Transport http.RoundTripper // nil: the network
@@ -42,8 +42,8 @@ type Options struct {
 	Metrics   *metrics.Metrics
 }
 
-// Keys is what was fetched last from each address. It is an auth.KeySource.
-type Keys struct {
+// Fetcher keeps what was fetched last from each address. It is an auth.KeySource.
+type Fetcher struct {
 	sources []*source
 }
 
@@ -71,35 +71,35 @@ var (
 	errTooOld   = fmt.Errorf("older than %s", maxAge)
 )
 
-// New prepares Keys; Run does the work.
-func New(o Options) *Keys {
+// New prepares a Fetcher; Run does the work.
+func New(o Options) *Fetcher {
 	client := newClient(o.Transport)
-	k := &Keys{}
+	f := &Fetcher{}
 	for _, url := range o.URLs {
-		k.sources = append(k.sources, &source{
+		f.sources = append(f.sources, &source{
 			url: url, client: client, logger: o.Logger, metrics: o.Metrics, wake: make(chan struct{}, 1), since: now(), err: errNotYet,
 		})
 	}
-	return k
+	return f
 }
 
 // now is the time of day: a machine that slept has older keys.
 func now() time.Time { return time.Now().Round(0) }
 
 // Run fetches until ctx ends.
-func (k *Keys) Run(ctx context.Context) {
+func (f *Fetcher) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, s := range k.sources {
+	for _, s := range f.sources {
 		group.Go(func() { s.run(ctx) })
 	}
 	group.Wait()
 }
 
 // Fetch fetches from every address once.
-func (k *Keys) Fetch(ctx context.Context) error {
-	errs := make([]error, len(k.sources))
+func (f *Fetcher) Fetch(ctx context.Context) error {
+	errs := make([]error, len(f.sources))
 	var group sync.WaitGroup
-	for i, s := range k.sources {
+	for i, s := range f.sources {
 		group.Go(func() { errs[i] = s.refresh(ctx) })
 	}
 	group.Wait()
@@ -107,9 +107,9 @@ func (k *Keys) Fetch(ctx context.Context) error {
 }
 
 // Keys gives the sets that are not too old; complete says that each address answered when it was last asked.
-func (k *Keys) Keys() (sets []*auth.KeySet, complete bool) {
+func (f *Fetcher) Keys() (sets []*auth.KeySet, complete bool) {
 	complete = true
-	for _, s := range k.sources {
+	for _, s := range f.sources {
 		set, err := s.current()
 		if set != nil {
 			sets = append(sets, set)
@@ -120,10 +120,10 @@ func (k *Keys) Keys() (sets []*auth.KeySet, complete bool) {
 }
 
 // Renew has every address asked that was not asked just now, and waits for a moment.
-func (k *Keys) Renew() {
+func (f *Fetcher) Renew() {
 	patience := time.NewTimer(renewPatience)
 	defer patience.Stop()
-	for _, s := range k.sources {
+	for _, s := range f.sources {
 		select {
 		case <-s.renew():
 		case <-patience.C:
@@ -133,9 +133,9 @@ func (k *Keys) Renew() {
 }
 
 // Ready tells why no token at all can be verified with these keys.
-func (k *Keys) Ready(context.Context) error {
+func (f *Fetcher) Ready(context.Context) error {
 	var errs []error
-	for _, s := range k.sources {
+	for _, s := range f.sources {
 		set, err := s.current()
 		if set != nil {
 			return nil
@@ -146,9 +146,9 @@ func (k *Keys) Ready(context.Context) error {
 }
 
 // Age is the longest time that an address could not be fetched from.
-func (k *Keys) Age() time.Duration {
+func (f *Fetcher) Age() time.Duration {
 	var oldest time.Duration
-	for _, s := range k.sources {
+	for _, s := range f.sources {
 		s.mu.Lock()
 		oldest = max(oldest, now().Sub(s.since))
 		s.mu.Unlock()
