@@ -57,7 +57,7 @@ func TestEndOfAChannelGivesUpItsFrames(t *testing.T) {
 				h := hub.New(hub.Options{Workers: 2, Metrics: metrics.New()})
 				defer h.Close()
 				client := &behind{queued: map[string]*atomic.Bool{}}
-				s := NewSession(&Options{Hub: h, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)}, protocol.V2,
+				s := NewSession(&Options{Hub: h, Verifier: &auth.Verifier{}, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)}, protocol.V2,
 					Identity{Claims: auth.Claims{Expires: time.Now().Add(time.Hour)}}, client)
 				defer s.Close()
 				join := func(ref, room string) {
