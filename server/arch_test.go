@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"server/jwks":     {"server/auth", "server/metrics"},
 	"server/messages": {"server/feed", "server/hub", "server/protocol", "server/snapshot", "server/metrics"},
 	"server/channel":  {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
-	"server/api":      {"server/metrics"},
+	"server/api":      {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
 	"server/auth/authtest":       {},                 // for tests

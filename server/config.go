@@ -38,6 +38,8 @@ type Config struct {
 	MaxFrameBytes        int
 	MaxPayloadBytes      int
 	MaxQueueBytes        int
+	MaxRESTBodyBytes     int
+	MaxRESTMessages      int // a second, from one caller
 	MaxQueueAge          time.Duration
 	IdleTimeout          time.Duration
 	NoChannelTimeout     time.Duration
@@ -136,6 +138,12 @@ var settings = []setting{
 	{name: "MAX_QUEUE_BYTES", def: "1048576", limit: true,
 		help: "what may wait for a slow reader behind the frame being written",
 		into: func(c *Config) value { return numberValue{&c.MaxQueueBytes} }},
+	{name: "MAX_REST_BODY_BYTES", def: "8000000", limit: true,
+		help: "the body of one request over REST",
+		into: func(c *Config) value { return numberValue{&c.MaxRESTBodyBytes} }},
+	{name: "MAX_REST_MESSAGES_PER_SECOND", def: "1000", limit: true,
+		help: "messages over REST from one user, or from all who have a role and no user id",
+		into: func(c *Config) value { return numberValue{&c.MaxRESTMessages} }},
 	{name: "MAX_QUEUE_AGE", def: "60s", limit: true,
 		help: "how long a frame may wait for a slow reader",
 		into: func(c *Config) value { return durationValue{&c.MaxQueueAge} }},

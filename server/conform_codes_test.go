@@ -44,7 +44,7 @@ func TestEveryCodeCanBeProvoked(t *testing.T) {
 		if !strings.Contains(string(page), fmt.Sprintf("\n| `%s` | %s |", e.Code, strings.ReplaceAll(strings.Join(e.Texts, "<br>"), "|", `\|`))) {
 			t.Errorf("docs/codes.md has no line for %s", e.Code)
 		}
-		for _, place := range []protocol.Place{protocol.InJoinReply, protocol.InPushReply, protocol.InSystem, protocol.InClose} {
+		for _, place := range []protocol.Place{protocol.InJoinReply, protocol.InPushReply, protocol.InSystem, protocol.InREST, protocol.InClose} {
 			provoked := slices.ContainsFunc(provocations, func(p provocation) bool { return p.code == e.Code && p.where == place })
 			switch listed := e.Where&place != 0; {
 			case listed && !provoked:
@@ -76,7 +76,7 @@ func TestEveryCodeCanBeProvoked(t *testing.T) {
 		}
 	})
 	for _, e := range protocol.Codes() {
-		for _, text := range e.Texts {
+		for _, text := range slices.Concat(e.Texts, e.REST) {
 			switch why, excused := notYetSaid[text]; {
 			case seen.said[text] && excused:
 				t.Errorf("%q is said: take it off notYetSaid in server/conform_provocations_test.go", text)
@@ -130,13 +130,17 @@ func textOf(code protocol.Code, where protocol.Place, told string) (text string,
 		if where == protocol.InClose { // a close frame has a number and no text
 			return e.Texts[0], told == fmt.Sprint(e.Close)
 		}
-		for _, text := range e.Texts {
+		texts := e.Texts
+		if where == protocol.InREST && e.REST != nil {
+			texts = e.REST
+		}
+		for _, text := range texts {
 			pattern := verb.ReplaceAllStringFunc(regexp.QuoteMeta(text), func(v string) string {
 				return map[string]string{"%d": `\d+`, "%s": `.+`}[v]
 			})
 			prefix := regexp.QuoteMeta(string(code)) + ": "
 			switch {
-			case e.Bare:
+			case e.Bare && where != protocol.InREST: // there the code has a header of its own
 				prefix = ""
 			case where == protocol.InSystem:
 				prefix = "(" + prefix + ")?"
@@ -152,7 +156,8 @@ func textOf(code protocol.Code, where protocol.Place, told string) (text string,
 // placeName is what docs/codes.md calls a place.
 func placeName(p protocol.Place) string {
 	return map[protocol.Place]string{
-		protocol.InJoinReply: "join reply", protocol.InPushReply: "push reply", protocol.InSystem: "system message", protocol.InClose: "close",
+		protocol.InJoinReply: "join reply", protocol.InPushReply: "push reply", protocol.InSystem: "system message",
+		protocol.InREST: "REST", protocol.InClose: "close",
 	}[p]
 }
 

@@ -25,6 +25,7 @@ const (
 	onKeyless server = "keys that cannot be fetched"
 	onDeaf    server = "deaf"
 	onFlooded server = "flooded"
+	onBatches server = "long batches"
 	onStopped server = "stopped"
 )
 
@@ -34,14 +35,19 @@ type testServer struct {
 }
 
 var servers = []testServer{
-	{onPlain, func(c *Config) { c.MaxPayloadBytes, c.MaxBytesPerSecond = 100_000, 200_000 }},
-	{onStrict, func(c *Config) { c.MaxJoinsPerSecond, c.MaxChannelsPerSocket, c.MaxEventsPerSecond = 2, 1, 1 }},
-	{onPrivate, func(c *Config) { c.PrivateOnly = true }},
+	{onPlain, func(c *Config) {
+		c.MaxPayloadBytes, c.MaxBytesPerSecond, c.MaxRESTBodyBytes = 100_000, 200_000, 1_000_000
+	}},
+	{onStrict, func(c *Config) {
+		c.MaxJoinsPerSecond, c.MaxChannelsPerSocket, c.MaxEventsPerSecond, c.MaxRESTMessages = 2, 1, 1, 1
+	}},
+	{onPrivate, func(c *Config) { c.PrivateOnly, c.AllowedOrigins = true, []string{"https://app.example.com"} }},
 	{onIssuer, func(c *Config) { c.JWTIssuers = []string{"https://example.com"} }},
 	{onKeys, func(c *Config) { c.JWTJWKS = octKeySet }},
 	{onKeyless, func(c *Config) { c.JWTJWKSURLs = []string{"http://127.0.0.1:1/"} }},
 	{onDeaf, nil},
 	{onFlooded, func(c *Config) { c.MaxQueueBytes = 1000 }},
+	{onBatches, func(c *Config) { c.MaxRESTMessages = 0 }},
 	{onStopped, nil},
 }
 
@@ -142,7 +148,7 @@ var provocations = slices.Concat([]provocation{
 		c.broadcast(joinRef, "open")
 		return c.told("open")
 	}},
-}, tokenProvocations, troubleProvocations, endProvocations)
+}, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, endProvocations)
 
 // tokenProvocations are tokens that are refused, in a join and as the new token of a channel.
 var tokenProvocations = slices.Concat(
@@ -248,9 +254,8 @@ var endProvocations = []provocation{
 
 // notYetSaid are texts of the table that nothing says yet, and why.
 var notYetSaid = map[string]string{
-	protocol.TextReplayParams:               "there is no replay",
-	protocol.TextReplayFailed:               "there is no replay",
-	"An event may be at most %d bytes long": "no frame of a client can hold a longer one",
+	protocol.TextReplayParams: "there is no replay",
+	protocol.TextReplayFailed: "there is no replay",
 }
 
 // refusedJoin has a member of room a join, and gives the reason why it may not.

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 
+	"rowcast/server/api"
 	"rowcast/server/auth"
 	"rowcast/server/channel"
 	"rowcast/server/protocol"
@@ -65,17 +65,7 @@ const maxPolicyHeaders = 2 * auth.MaxTokenBytes
 
 // policyHeaders are what policies read as request.headers: of the upgrade request, those that begin with x-.
 func policyHeaders(h http.Header) string {
-	shown := map[string]string{}
-	for name, values := range h {
-		if name = strings.ToLower(name); strings.HasPrefix(name, "x-") {
-			shown[name] = strings.ToValidUTF8(strings.Join(values, ", "), "\ufffd")
-		}
-	}
-	var b strings.Builder
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false) // it is no page, and a < would take six bytes
-	_ = encoder.Encode(shown)    // strings always encode
-	return strings.TrimSuffix(b.String(), "\n")
+	return api.HeadersJSON(h, func(name string) bool { return strings.HasPrefix(name, "x-") })
 }
 
 // sessionHandler is a session as the socket wants it.

@@ -85,10 +85,11 @@ func TestFaultsInTheDocumentation(t *testing.T) {
 
 func codesPage(t *testing.T) string {
 	var b strings.Builder
-	b.WriteString("# What clients are told\n\nA code is the same for the client, in the log and in the metrics. Texts with `%` are filled in.\n\n" +
-		"| code | text | where |\n|---|---|---|\n")
+	b.WriteString("# What clients are told\n\nA code is the same for the client, in the log and in the metrics. Texts with `%` are filled in.\n" +
+		"Over REST the code is in the header `x-error-code`; the text is another where one is named ([rest.md](rest.md)).\n\n" +
+		"| code | text | where | text over REST |\n|---|---|---|---|\n")
 	for _, e := range protocol.Codes() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", e.Code, strings.ReplaceAll(strings.Join(e.Texts, "<br>"), "|", `\|`), places(e))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.Code, cell(e.Texts), places(e), cell(e.REST))
 	}
 	b.WriteString("\n## Why a socket ends\n\nThe label of `realtime_sockets_closed_total`.\n\n| reason | |\n|---|---|\n")
 	b.WriteString(constants(t, "socket/reasons.go", ofType("Reason")))
@@ -99,10 +100,13 @@ func codesPage(t *testing.T) string {
 	return b.String()
 }
 
+func cell(texts []string) string { return strings.ReplaceAll(strings.Join(texts, "<br>"), "|", `\|`) }
+
 func places(e protocol.Entry) string {
 	var where []string
 	for place, name := range map[protocol.Place]string{
 		protocol.InJoinReply: "join reply", protocol.InPushReply: "push reply", protocol.InSystem: "system message",
+		protocol.InREST: "REST",
 	} {
 		if e.Where&place != 0 {
 			where = append(where, name)

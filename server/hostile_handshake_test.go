@@ -146,7 +146,7 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
 // pipe is a connection to the public address of a server that has nothing but sockets. To be called in a bubble.
 func pipe(t *testing.T, sockets *socket.Server) net.Conn {
-	in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: sockets}
+	in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: sockets, rest: api.NewREST(api.RESTOptions{})}
 	server, listener := in.publicServer(), make(pipes)
 	go func() { _ = server.Serve(listener) }()
 	near, far := net.Pipe()

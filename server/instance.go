@@ -50,6 +50,7 @@ type instance struct {
 	lease   *lease
 	house   *housekeeper
 	health  *api.Health
+	rest    *api.REST
 	keys    *jwks.Fetcher // nil: none are fetched
 
 	public, admin net.Listener
@@ -96,6 +97,11 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	sockets := c.socketOptions()
 	sockets.Open, sockets.Logger, sockets.Metrics = opener{verifier, sessions}.open, in.component("socket"), in.metrics
 	in.sockets = socket.NewServer(sockets)
+	in.rest = api.NewREST(api.RESTOptions{
+		Verifier: verifier, Decider: in.decider, Hub: in.hub, WhenHearing: in.feed.WhenHearing, Away: in.away, Origins: in.sockets.Origins(),
+		PrivateOnly: c.PrivateOnly, MaxBodyBytes: c.MaxRESTBodyBytes, MaxPayloadBytes: c.MaxPayloadBytes,
+		MessagesPerSecond: c.MaxRESTMessages, Logger: in.component("api"), Metrics: in.metrics,
+	})
 	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
 	in.lease.serve, in.lease.stop = in.open, in.leave
 	in.house = newHousekeeper(c, in.pool, in.lease.holds, in.component("housekeeping"))
@@ -235,6 +241,14 @@ func (in *instance) leave(ctx context.Context, why socket.Refusal) {
 	}
 }
 
+// away says why clients are not served at the moment: over REST the same as on sockets, as nobody would hear what is sent.
+func (in *instance) away() string {
+	if refusal := in.sockets.Away(); refusal != nil {
+		return refusal.Message
+	}
+	return ""
+}
+
 // drain asks every client to go elsewhere. Once all are told, and nobody is heard here any more, another server may serve.
 func (in *instance) drain(public *http.Server, endLease func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
@@ -269,7 +283,7 @@ func (in *instance) release() {
 
 // publicServer is for strangers: none may hold on to it with a request that does not end.
 func (in *instance) publicServer() *http.Server {
-	s := in.httpServer(api.Public(in.health, in.sockets))
+	s := in.httpServer(api.Public(in.health, in.sockets, in.rest))
 	s.ReadTimeout, s.WriteTimeout = requestTimeout, requestTimeout
 	return s
 }

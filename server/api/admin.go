@@ -23,12 +23,13 @@ func Admin(h *Health, m *metrics.Metrics) http.Handler {
 	return mux
 }
 
-// Public is what clients reach: the socket under both its names, and health.
-func Public(h *Health, socket http.Handler) http.Handler {
+// Public is what clients reach: the socket under both its names, REST, and health.
+func Public(h *Health, socket http.Handler, rest *REST) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", h.Live)
 	mux.HandleFunc("GET /readyz", h.ReadyPublic)
 	mux.Handle("/realtime/v1/websocket", socket)
 	mux.Handle("/socket/websocket", socket)
+	rest.mount(mux)
 	return mux
 }

@@ -1,4 +1,6 @@
-// Package api is every HTTP endpoint that is not the socket: health and metrics.
+// Package api is every HTTP endpoint that is not the socket: broadcasts and presence over REST, health, metrics.
+//
+// A request over REST makes no decision: it has Postgres asked, each time, and gives what may be sent to the hub.
 package api
 
 import (

@@ -29,6 +29,8 @@ type Metrics struct {
 	SendsRefused    *prometheus.CounterVec // sends answered with an error, by code
 	Deliveries      prometheus.Counter     // frames handed to a socket's queue, one per receiver
 	Withheld        *prometheus.CounterVec // frames not given to a receiver, by reason
+	RESTRequests    *prometheus.CounterVec // requests over REST answered, by route and status
+	RESTRefused     *prometheus.CounterVec // requests over REST refused, by code
 	MessagesDropped *prometheus.CounterVec // database messages not delivered to anyone, by reason
 
 	Decisions           *prometheus.CounterVec // decisions by verdict (allowed, denied, error)
@@ -74,6 +76,8 @@ func New() *Metrics {
 	m.SendsRefused = m.counters("realtime_sends_refused_total", "Sends answered with an error.", "code")
 	m.Deliveries = m.counter("realtime_deliveries_total", "Frames handed to a receiver's queue.")
 	m.Withheld = m.counters("realtime_withheld_total", "Frames kept from a receiver.", "reason")
+	m.RESTRequests = m.counters("realtime_rest_requests_total", "Requests over REST answered.", "route", "status")
+	m.RESTRefused = m.counters("realtime_rest_refused_total", "Requests over REST refused.", "code")
 	m.MessagesDropped = m.counters("realtime_messages_dropped_total", "Database messages delivered to nobody.", "reason")
 
 	m.Decisions = m.counters("realtime_decisions_total", "Decisions made by Postgres.", "verdict")

@@ -46,6 +46,21 @@ const (
 	BinaryNotSupported   Code = "BinaryNotSupported"
 )
 
+// What stops a request over REST, beside what stops a message.
+const (
+	TokenMissing         Code = "TokenMissing"
+	OriginNotAllowed     Code = "OriginNotAllowed"
+	MethodNotAllowed     Code = "MethodNotAllowed"
+	HeadersTooLarge      Code = "HeadersTooLarge"
+	UnsupportedMediaType Code = "UnsupportedMediaType"
+	MalformedBody        Code = "MalformedBody"
+	BodyTooLarge         Code = "BodyTooLarge"
+	BodyTooSlow          Code = "BodyTooSlow"
+	ServerBusy           Code = "ServerBusy"
+	RLSPolicyError       Code = "RlsPolicyError"
+	QueryCanceled        Code = "QueryCanceled"
+)
+
 // What ends a channel or a socket.
 const (
 	NoLongerAuthorized Code = "NoLongerAuthorized"
@@ -71,6 +86,18 @@ const (
 	TextMessageDropped     = "A message was lost: it is too large, or cannot be read"
 	TextBroadcastEvent     = "The event of a broadcast must be text"
 	TextTooManyBytes       = "Too many bytes per second"
+	TextTopicLength        = "A topic may be at most %d bytes long"
+	TextEventLength        = "An event may be at most %d bytes long"
+	TextIDLength           = "An id may be at most %d bytes long"
+	TextTooDeep            = "is nested too deeply"
+	TextBlank              = "can't be blank"
+	TextInvalid            = "is invalid"
+	TextPayloadSize        = "Payload size exceeds tenant limit"
+	TextRefused            = "Unauthorized"
+	TextNoDatabase         = "Tenant database unavailable"
+	TextRateLimit          = "You have exceeded your rate limit"
+	TextBatchSize          = "Too many messages to broadcast, please reduce the batch size"
+	TextSomeRefused        = "%d of %d messages were refused"
 )
 
 // Place says where a code can appear.
@@ -80,6 +107,7 @@ const (
 	InJoinReply Place = 1 << iota
 	InPushReply
 	InSystem
+	InREST
 	InClose
 )
 
@@ -87,6 +115,7 @@ const (
 type Entry struct {
 	Code  Code
 	Texts []string // the usual sentence first; verbs stand for what differs each time
+	REST  []string // the sentences over REST, where they are others
 	Where Place
 	Close int  // WebSocket close code, if Where has InClose
 	Bare  bool // clients know the sentence alone, without "<Code>: "
@@ -95,52 +124,70 @@ type Entry struct {
 // closeRestart is the WebSocket close code of a server that restarts (the IANA registry).
 const closeRestart = 1012
 
+// refusedOverREST is all that a token that is refused is told there; the code says more.
+var refusedOverREST = []string{TextRefused}
+
 // table holds every code once. Sentences that upstream also sends are upstream's to the letter: programs match them.
 var table = []Entry{
 	{Code: TopicNameRequired, Where: InJoinReply, Texts: []string{"You must provide a topic name"}},
-	{Code: TopicTooLong, Where: InJoinReply, Texts: []string{"A topic may be at most %d bytes long"}},
+	{Code: TopicTooLong, Where: InJoinReply, Texts: []string{TextTopicLength}},
 	{Code: InvalidJoinPayload, Where: InJoinReply, Texts: []string{"%s"}}, // the JoinError
-	{Code: PrivateOnly, Where: InJoinReply, Texts: []string{"This project only allows private channels"}},
+	{Code: PrivateOnly, Where: InJoinReply | InREST, Texts: []string{"This project only allows private channels"}},
 	{Code: ClientJoinRateLimitReached, Where: InJoinReply,
 		Texts: []string{"Too many joins per second"}},
 	{Code: ChannelRateLimitReached, Where: InJoinReply, Texts: []string{"Too many channels"}},
-	{Code: InvalidJWTToken, Where: InJoinReply | InSystem,
-		Texts: []string{TextTokenExpired, TextTokenClaims, TextTokenExpiry, TextTokenClaim}},
-	{Code: MalformedJWT, Where: InJoinReply | InSystem, Texts: []string{"The token provided is not a valid JWT"}},
-	{Code: JwtSignatureError, Where: InJoinReply | InSystem, Texts: []string{"Failed to validate JWT signature"}},
-	{Code: JwtSignerError, Where: InJoinReply | InSystem,
-		Texts: []string{"Failed to generate JWT signer, check your JWT secret or JWKS configuration", TextSignerKey}},
-	{Code: JwtKeysMissing, Where: InJoinReply | InSystem,
+	{Code: InvalidJWTToken, Where: InJoinReply | InSystem | InREST,
+		Texts: []string{TextTokenExpired, TextTokenClaims, TextTokenExpiry, TextTokenClaim}, REST: refusedOverREST},
+	{Code: MalformedJWT, Where: InJoinReply | InSystem | InREST, Texts: []string{"The token provided is not a valid JWT"}, REST: refusedOverREST},
+	{Code: JwtSignatureError, Where: InJoinReply | InSystem | InREST, Texts: []string{"Failed to validate JWT signature"}, REST: refusedOverREST},
+	{Code: JwtSignerError, Where: InJoinReply | InSystem | InREST,
+		Texts: []string{"Failed to generate JWT signer, check your JWT secret or JWKS configuration", TextSignerKey}, REST: refusedOverREST},
+	{Code: JwtKeysMissing, Where: InJoinReply | InSystem | InREST,
 		Texts: []string{"The keys that tokens are verified with cannot be fetched at the moment, please try again"}},
-	{Code: RoleNotAllowed, Where: InJoinReply | InSystem, Texts: []string{"The role `%s` is not allowed to use this server"}},
+	{Code: RoleNotAllowed, Where: InJoinReply | InSystem | InREST, Texts: []string{"The role `%s` is not allowed to use this server"}, REST: refusedOverREST},
 	{Code: Unauthorized, Where: InJoinReply | InSystem,
 		Texts: []string{"You do not have permissions to read from this Channel topic: %s"}},
 	{Code: UnableToReplayMessages, Where: InJoinReply,
 		Texts: []string{"Replay is not allowed for public channels", TextReplayParams, TextReplayFailed}},
 	{Code: JoinSuperseded, Where: InJoinReply, Texts: []string{"Another join of this topic took the place of this one"}},
-	{Code: NotSupported, Where: InJoinReply | InPushReply | InSystem, Texts: []string{"This server does not support %s"}},
+	{Code: NotSupported, Where: InJoinReply | InPushReply | InSystem | InREST, Texts: []string{"This server does not support %s"}},
 
-	{Code: UnableToConnectToProject, Where: InJoinReply | InPushReply | InSystem,
-		Texts: []string{"Realtime was unable to connect to the project database"}},
-	{Code: Deaf, Where: InJoinReply | InPushReply | InSystem,
-		Texts: []string{"Realtime cannot prove that it hears the database, private channels pause until it does"}},
+	{Code: UnableToConnectToProject, Where: InJoinReply | InPushReply | InSystem | InREST,
+		Texts: []string{"Realtime was unable to connect to the project database"}, REST: []string{TextNoDatabase}},
+	{Code: Deaf, Where: InJoinReply | InPushReply | InSystem | InREST,
+		Texts: []string{"Realtime cannot prove that it hears the database, private channels pause until it does"}, REST: []string{TextNoDatabase}},
 
 	{Code: UnmatchedTopic, Where: InPushReply, Bare: true, Texts: []string{"unmatched topic"}},
 	{Code: MalformedFrame, Where: InPushReply, Texts: []string{"%s"}}, // the DecodeError
-	{Code: PayloadTooLarge, Where: InPushReply, Bare: true, Texts: []string{"payload_size_exceeded"}},
-	{Code: InvalidBroadcast, Where: InPushReply | InSystem,
-		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, TextBroadcastEvent, "An event may be at most %d bytes long"}},
-	{Code: SendDenied, Where: InPushReply | InSystem,
-		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}},
-	{Code: SendRateLimitReached, Where: InPushReply | InSystem, Texts: []string{"Too many messages per second", TextTooManyBytes}},
+	{Code: PayloadTooLarge, Where: InPushReply | InREST, Bare: true, Texts: []string{"payload_size_exceeded"}, REST: []string{TextPayloadSize}},
+	{Code: InvalidBroadcast, Where: InPushReply | InSystem | InREST,
+		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, TextBroadcastEvent},
+		REST:  []string{TextBlank, TextInvalid, TextTooDeep, TextTopicLength, TextEventLength, TextIDLength}},
+	{Code: SendDenied, Where: InPushReply | InSystem | InREST,
+		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}, REST: []string{TextRefused, TextSomeRefused}},
+	{Code: SendRateLimitReached, Where: InPushReply | InSystem | InREST,
+		Texts: []string{"Too many messages per second", TextTooManyBytes}, REST: []string{TextRateLimit, TextBatchSize}},
 	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped}},
 	{Code: BinaryNotSupported, Where: InSystem,
 		Texts: []string{"A binary message was withheld from you: only wire version 2.0.0 can carry it"}},
 
+	{Code: TokenMissing, Where: InREST, Texts: refusedOverREST},
+	{Code: OriginNotAllowed, Where: InREST, Texts: []string{"Origin not allowed"}},
+	{Code: MethodNotAllowed, Where: InREST, Texts: []string{"Method not allowed"}},
+	{Code: HeadersTooLarge, Where: InREST, Texts: []string{"The headers may be at most %d bytes long as JSON"}},
+	{Code: UnsupportedMediaType, Where: InREST,
+		Texts: []string{"Unsupported Media Type. Use application/json or application/octet-stream"}},
+	{Code: MalformedBody, Where: InREST, Texts: []string{"%s"}},
+	{Code: BodyTooLarge, Where: InREST, Texts: []string{"The body may be at most %d bytes long"}},
+	{Code: BodyTooSlow, Where: InREST, Texts: []string{"The body did not arrive in time"}},
+	{Code: ServerBusy, Where: InREST, Texts: []string{"Too many requests"}},
+	{Code: RLSPolicyError, Where: InREST, Texts: []string{"RLS policy error"}},
+	{Code: QueryCanceled, Where: InREST, Texts: []string{"Query canceled"}},
+
 	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
 		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},
-	{Code: RealtimeRestarting, Where: InJoinReply | InClose, Close: closeRestart,
-		Texts: []string{"Realtime is restarting, please standby"}},
+	{Code: RealtimeRestarting, Where: InJoinReply | InClose | InREST, Close: closeRestart,
+		Texts: []string{"Realtime is restarting, please standby"}, REST: []string{"%s"}},
 	{Code: ServerDisconnect, Where: InSystem | InClose, Close: closeRestart, Bare: true,
 		Texts: []string{"Server requested disconnect"}},
 }
@@ -157,7 +204,7 @@ var byCode = func() map[Code]Entry {
 func Codes() []Entry {
 	entries := slices.Clone(table)
 	for i := range entries {
-		entries[i].Texts = slices.Clone(entries[i].Texts)
+		entries[i].Texts, entries[i].REST = slices.Clone(entries[i].Texts), slices.Clone(entries[i].REST)
 	}
 	return entries
 }

@@ -225,7 +225,10 @@ func decodePush(data []byte) (m Message, err error) {
 	}
 	if data[6] != 0 { // upstream takes every value but 0 for JSON
 		push.Encoding = JSON
-		if err := checkPush(push.Payload); err != nil {
+		switch err := CheckJSON(push.Payload); {
+		case err == ErrMalformed:
+			return m, ErrPushPayload
+		case err != nil:
 			return m, err
 		}
 	}
@@ -233,14 +236,12 @@ func decodePush(data []byte) (m Message, err error) {
 	return m, nil
 }
 
-// checkPush makes sure, once, that a JSON payload can be spliced into every receiver's frame.
-func checkPush(payload []byte) error {
-	switch err := checkJSON(payload); {
-	case err == ErrMalformed:
-		return ErrPushPayload
-	case err != nil:
+// CheckJSON makes sure, once, that a JSON payload can be spliced into every receiver's frame. The error is a DecodeError.
+func CheckJSON(payload []byte) error {
+	if err := checkJSON(payload); err != nil {
 		return err
-	case deeper(payload, MaxDepth):
+	}
+	if deeper(payload, MaxDepth) {
 		return ErrTooDeep
 	}
 	return nil

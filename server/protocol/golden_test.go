@@ -120,7 +120,7 @@ func TestCodes(t *testing.T) {
 			t.Errorf("%s is incomplete: %+v", e.Code, e)
 		}
 		var where []string
-		for i, name := range []string{"join reply", "push reply", "system", "close"} {
+		for i, name := range []string{"join reply", "push reply", "system", "REST", "close"} {
 			if e.Where&(1<<i) != 0 {
 				where = append(where, name)
 			}
@@ -131,6 +131,9 @@ func TestCodes(t *testing.T) {
 		fmt.Fprintf(&out, "%s (%s)\n", e.Code, strings.Join(where, ", "))
 		for _, text := range e.Texts {
 			fmt.Fprintf(&out, "    %s\n", e.Code.Because(text))
+		}
+		for _, text := range e.REST {
+			fmt.Fprintf(&out, "    over REST: %s\n", text)
 		}
 	}
 	golden(t, "codes.golden", out.String())

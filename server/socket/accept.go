@@ -4,10 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/coder/websocket"
@@ -36,7 +33,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.release()
 		}
 	}()
-	if !s.originAllowed(r) {
+	if origin := r.Header.Get("Origin"); origin != "" && !s.origins.Allowed(origin) {
 		s.refuse(w, r, &Refusal{http.StatusForbidden, "Origin not allowed", RefusedOrigin})
 		return
 	}
@@ -112,46 +109,4 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(refusal.Status)
 	w.Write(body)
-}
-
-func (s *Server) originAllowed(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	for _, allowed := range s.opt.AllowedOrigins {
-		if allowed == "*" || strings.EqualFold(strings.TrimSuffix(allowed, "/"), origin) {
-			return true
-		}
-	}
-	if u, err := url.Parse(origin); err == nil && u.Host != "" && s.log.first(origin) {
-		line := "ALLOWED_ORIGINS=" + strings.Join(append(slices.Clone(s.opt.AllowedOrigins), origin), " ")
-		s.opt.Logger.Warn("origin refused; to allow it, change the setting", "origin", origin, "setting", line)
-	}
-	return false
-}
-
-// maxOriginsLogged and maxOriginLength bound what strangers can write into the log and make the server remember.
-const (
-	maxOriginsLogged = 100
-	maxOriginLength  = 200
-)
-
-// originLog remembers which refused origins were logged: each is logged once.
-type originLog struct {
-	mu   sync.Mutex // guards seen
-	seen map[string]bool
-}
-
-func (l *originLog) first(origin string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.seen[origin] || len(l.seen) >= maxOriginsLogged || len(origin) > maxOriginLength {
-		return false
-	}
-	if l.seen == nil {
-		l.seen = map[string]bool{}
-	}
-	l.seen[origin] = true
-	return true
 }

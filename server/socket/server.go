@@ -73,9 +73,9 @@ const (
 
 // Server is an http.Handler that upgrades requests to WebSockets and knows the open ones.
 type Server struct {
-	opt   Options
-	epoch time.Time // Conn.lastRead counts from here, on the monotonic clock
-	log   originLog
+	opt     Options
+	epoch   time.Time // Conn.lastRead counts from here, on the monotonic clock
+	origins *Origins
 
 	stop     chan struct{} // closed by Close: ends the sweep
 	stopOnce sync.Once
@@ -103,8 +103,14 @@ func NewServer(opt Options) *Server {
 	if opt.Metrics == nil {
 		opt.Metrics = metrics.New()
 	}
-	return &Server{opt: opt, epoch: time.Now(), stop: make(chan struct{}), conns: map[*Conn]struct{}{}}
+	return &Server{
+		opt: opt, epoch: time.Now(), origins: &Origins{allowed: opt.AllowedOrigins, logger: opt.Logger},
+		stop: make(chan struct{}), conns: map[*Conn]struct{}{},
+	}
 }
+
+// Origins are those of Options.AllowedOrigins, for other addresses of the same server.
+func (s *Server) Origins() *Origins { return s.origins }
 
 // Count is the number of open sockets.
 func (s *Server) Count() int {
@@ -116,15 +122,26 @@ func (s *Server) Count() int {
 // now is the time since the server began, in nanoseconds.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) }
 
+// Away says why no sockets are accepted at the moment; nil: they are, as far as the limit allows.
+func (s *Server) Away() *Refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.awayLocked()
+}
+
+func (s *Server) awayLocked() *Refusal {
+	if s.draining {
+		return &Refusal{http.StatusServiceUnavailable, "Server is restarting", RefusedDraining}
+	}
+	return s.suspended
+}
+
 // admit takes a place for a handshake, so that many at a time cannot exceed MaxConnections together.
 func (s *Server) admit() *Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
-		return &Refusal{http.StatusServiceUnavailable, "Server is restarting", RefusedDraining}
-	}
-	if s.suspended != nil {
-		return s.suspended
+	if away := s.awayLocked(); away != nil {
+		return away
 	}
 	if limit := s.opt.MaxConnections; limit > 0 && len(s.conns)+s.opening >= limit {
 		return &Refusal{http.StatusTooManyRequests, "Too many connected users", RefusedFull}

@@ -1,0 +1,200 @@
+package api
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"rowcast/server/auth"
+	"rowcast/server/hub"
+	"rowcast/server/metrics"
+	"rowcast/server/protocol"
+)
+
+// RESTOptions of a REST. Of the limits, 0 means none.
+type RESTOptions struct {
+	Verifier    *auth.Verifier
+	Decider     *auth.Decider
+	Hub         *hub.Hub
+	WhenHearing func(then func()) (cancel func()) // calls then once the database is heard
+	Away        func() (why string)               // why this server serves nobody at the moment; "" if it does
+	Origins     Origins
+	Presence    func(hub.Room) []byte // the payload of presence_state; nil: there is no presence to be asked for
+
+	PrivateOnly       bool
+	MaxBodyBytes      int
+	MaxPayloadBytes   int
+	MessagesPerSecond int // from one caller
+
+	Logger  *slog.Logger
+	Metrics *metrics.Metrics
+}
+
+// Origins says which web pages' origins may call.
+type Origins interface {
+	Any() bool
+	Allowed(origin string) bool
+}
+
+// REST is what clients may ask for without a socket: to broadcast, and who is present.
+type REST struct {
+	RESTOptions
+	rates  *rates
+	bodies budget
+	asks   budget
+}
+
+const (
+	// maxBodies bounds all bodies in memory together: connections are not counted, and each may hold MaxBodyBytes.
+	maxBodies = 256 << 20
+	// maxAsks bounds the decisions that requests wait for: joins stand in the same queue.
+	maxAsks = 2000
+	// answerTime is for what comes after the body, however long that took: the answer of the policies, room in the hub's
+	// log, and a client that reads slowly.
+	answerTime = 20 * time.Second
+)
+
+// NewREST prepares the endpoints.
+func NewREST(o RESTOptions) *REST {
+	return &REST{RESTOptions: o, rates: newRates(o.MessagesPerSecond), bodies: budget{limit: maxBodies}, asks: budget{limit: maxAsks}}
+}
+
+// answer is what a request gets. A refusal has a code.
+type answer struct {
+	status int
+	body   []byte // JSON, or empty
+	code   protocol.Code
+	sends  int    // messages that were refused
+	reason string // for the log alone, in Postgres' words
+}
+
+// call is a request on its way to its answer.
+type call struct {
+	*http.Request
+	w      http.ResponseWriter
+	claims auth.Claims
+}
+
+// mount puts the endpoints on a mux, with and without the prefix that a gateway would take away.
+func (s *REST) mount(mux *http.ServeMux) {
+	for _, prefix := range []string{"", "/realtime/v1"} {
+		mux.Handle(prefix+"/api/ping", s.endpoint("ping", http.MethodGet, s.ping))
+		mux.Handle(prefix+"/api/broadcast", s.endpoint("broadcast", http.MethodPost, s.admitted(s.batch)))
+		mux.Handle(prefix+"/api/broadcast/{topic}/events/{event}", s.endpoint("broadcast_single", http.MethodPost, s.admitted(s.single)))
+		if s.Presence != nil {
+			mux.Handle(prefix+"/api/presence/{topic}", s.endpoint("presence", http.MethodGet, s.admitted(s.presence)))
+		}
+	}
+}
+
+func (s *REST) ping(*call) answer {
+	return answer{status: http.StatusOK, body: message("Success")}
+}
+
+// endpoint is one address: what all have in common around what it does.
+func (s *REST) endpoint(route, method string, do func(*call) answer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := requestID(r)
+		w.Header().Set("X-Request-Id", id)
+		c := &call{Request: r, w: w}
+		a, preflight := s.cors(c, method)
+		switch {
+		case preflight || a.code != "":
+		case r.Method != method:
+			w.Header().Set("Allow", method+", OPTIONS")
+			a = refuse(http.StatusMethodNotAllowed, protocol.MethodNotAllowed)
+		default:
+			a = do(c)
+		}
+		s.Metrics.RESTRequests.WithLabelValues(route, strconv.Itoa(a.status)).Inc()
+		if a.code != "" {
+			s.Metrics.RESTRefused.WithLabelValues(string(a.code)).Inc()
+			s.Metrics.SendsRefused.WithLabelValues(string(a.code)).Add(float64(a.sends))
+			w.Header().Set("X-Error-Code", string(a.code))
+			s.log(c, route, id, a)
+		}
+		if len(a.body) > 0 {
+			w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		}
+		w.WriteHeader(a.status)
+		_, _ = w.Write(a.body) // whoever is gone needs no answer
+	})
+}
+
+// log tells operators of a refusal. What is not the caller's doing they should see without asking.
+func (s *REST) log(c *call, route, id string, a answer) {
+	level := slog.LevelDebug
+	if a.reason != "" {
+		level = slog.LevelInfo
+	}
+	s.Logger.Log(c.Context(), level, "request refused", "route", route, "status", a.status, "code", string(a.code), "reason", a.reason,
+		"request_id", id, "sub", c.claims.Subject, "role", c.claims.Role, "remote_addr", c.RemoteAddr)
+}
+
+// admitted lets requests pass that come from somebody, to a server that serves.
+func (s *REST) admitted(do func(*call) answer) func(*call) answer {
+	return func(c *call) answer {
+		if why := s.Away(); why != "" {
+			return away(why)
+		}
+		var a answer
+		if c.claims, a = s.caller(c.Request); a.code != "" {
+			if a.status == http.StatusUnauthorized {
+				c.w.Header().Set("WWW-Authenticate", "Bearer")
+			}
+			return a
+		}
+		defer s.rates.tell(c)
+		if !s.rates.take(c, 1) {
+			return tooMany(c, protocol.TextRateLimit, 1)
+		}
+		return do(c)
+	}
+}
+
+// caller says who sent a request. A header Authorization that is there and not empty, which some clients send without a
+// session, is the only one that counts.
+func (s *REST) caller(r *http.Request) (auth.Claims, answer) {
+	token := r.Header.Get("apikey")
+	if values := r.Header.Values("Authorization"); strings.TrimSpace(strings.Join(values, "")) != "" {
+		scheme, rest, _ := strings.Cut(strings.TrimSpace(values[0]), " ")
+		if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") {
+			return auth.Claims{}, unauthorized(protocol.MalformedJWT)
+		}
+		token = rest
+	}
+	if token = strings.TrimSpace(token); token == "" {
+		return auth.Claims{}, unauthorized(protocol.TokenMissing)
+	}
+	claims, refused := s.Verifier.Verify(token)
+	switch {
+	case refused == nil:
+		return claims, answer{}
+	case refused.Passes():
+		return auth.Claims{}, answer{status: http.StatusServiceUnavailable, body: message(refused.Text), code: protocol.Code(refused.Code)}
+	}
+	return auth.Claims{}, unauthorized(protocol.Code(refused.Code))
+}
+
+func unauthorized(code protocol.Code) answer {
+	return answer{status: http.StatusUnauthorized, body: message(protocol.TextRefused), code: code}
+}
+
+// maxRequestID bounds what a client has us repeat and log.
+const maxRequestID = 200
+
+// requestID is the client's own, if it is a word, or a new one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get("X-Request-Id")
+	sane := id != "" && len(id) <= maxRequestID
+	for _, c := range []byte(id) {
+		sane = sane && '!' <= c && c <= '~'
+	}
+	if sane {
+		return id
+	}
+	return rand.Text()
+}
