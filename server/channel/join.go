@@ -82,7 +82,7 @@ func (c *Channel) supersede() (closed bool) {
 		return false
 	}
 	c.void.Store(true) // frames name the topic only: the client would take them for the new channel's
-	c.refuseAll(rest.waiting, protocol.JoinSuperseded)
+	c.refuseAll(rest.waiting, protocol.UnmatchedTopic)
 	if c.sub != nil {
 		c.session.Hub.Leave(c.sub)
 	}

@@ -196,6 +196,8 @@ func (c *Channel) system(extension, status, message string) {
 func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 	for _, p := range waiting {
 		switch code {
+		case protocol.UnmatchedTopic: // what it was sent on is not there any more
+			c.refuse(p.ref, code)
 		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject:
 			c.refuse(p.ref, protocol.UnableToConnectToProject)
 		default:
@@ -206,7 +208,8 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 
 // end takes the channel out at the client's wish, or because its socket is gone.
 func (c *Channel) end() {
-	if _, first := c.finish(); first {
+	if rest, first := c.finish(); first {
+		c.refuseAll(rest.waiting, protocol.UnmatchedTopic)
 		c.void.Store(true)
 		c.session.forget(c)
 		if c.sub != nil {
