@@ -191,7 +191,13 @@ var troubleProvocations = []provocation{
 	{code: protocol.MessagesWithheld, where: inSystem, counted: "realtime_feed_missed_total", label: "dropped", on: onDeaf, provoke: func(s *stage) string {
 		c, _ := s.member("open", nil)
 		s.begin()
-		s.exec(`select realtime.send('{}', 'lost', 'open', false); select realtime._maintain('0')`)
+		s.exec(`select realtime.send('{}', 'lost', 'open', false)`)
+		s.await("it to be forgotten", func() bool { // somebody else may be at it
+			var left int
+			s.exec(`select realtime._maintain('0')`)
+			err := s.db.Admin.QueryRow(s.t.Context(), `select count(*) from realtime._journal`).Scan(&left)
+			return err == nil && left == 0
+		})
 		s.end()
 		return c.told("open")
 	}},
@@ -204,12 +210,14 @@ var troubleProvocations = []provocation{
 		c, joinRef := s.member("a", private())
 		s.begin()
 		defer s.end()
+		s.awaitDeafTo(c)
 		return c.refusal(c.broadcast(joinRef, "a"))
 	}},
 	{code: protocol.Deaf, where: inSystem, counted: refusedTotal, on: onDeaf, provoke: func(s *stage) string {
 		c, joinRef := s.member("a", map[string]any{"private": true})
 		s.begin()
 		defer s.end()
+		s.awaitDeafTo(c)
 		c.broadcast(joinRef, "a")
 		return messageOf(c.wait("the word about the send", func(f frame) bool {
 			return isEvent("a", "system")(f) && strings.Contains(string(f.Payload), `"extension":"broadcast"`)
@@ -379,6 +387,12 @@ func (s *stage) neverDecided() (reply, message string) {
 		reply = c.refusal(c.broadcast(joinRef, "a"))
 	}
 	return reply, c.told("a")
+}
+
+// awaitDeafTo waits until what is the matter has come to a client's channels: a join is refused for it.
+func (s *stage) awaitDeafTo(c *client) {
+	s.t.Helper()
+	s.await("a join to be refused", func() bool { _, status, _ := c.join("elsewhere", private()); return status == "error" })
 }
 
 // refusal waits for the answer to a push and gives the reason; empty if it is no refusal.
