@@ -392,7 +392,10 @@ func (s *stage) neverDecided() (reply, message string) {
 // awaitDeafTo waits until what is the matter has come to a client's channels: a join is refused for it.
 func (s *stage) awaitDeafTo(c *client) {
 	s.t.Helper()
-	s.await("a join to be refused", func() bool { _, status, _ := c.join("elsewhere", private()); return status == "error" })
+	s.await("a join to be refused for it", func() bool {
+		_, _, reason := c.join("elsewhere", private())
+		return strings.HasPrefix(reason, string(protocol.Deaf))
+	})
 }
 
 // refusal waits for the answer to a push and gives the reason; empty if it is no refusal.
