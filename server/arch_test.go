@@ -34,10 +34,11 @@ var mayImport = map[string][]string{
 	"server/feed": {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth": {"sql", "server/feed", "server/postgres", "server/snapshot", "server/metrics"},
 
+	"server/presence": {"server/hub", "server/protocol", "server/metrics"},
 	"server/jwks":     {"server/auth", "server/metrics"},
 	"server/messages": {"server/feed", "server/hub", "server/protocol", "server/snapshot", "server/metrics"},
-	"server/channel":  {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
-	"server/api":      {"server/auth", "server/hub", "server/protocol", "server/metrics"}, // not socket
+	"server/channel":  {"server/auth", "server/hub", "server/presence", "server/protocol", "server/metrics"}, // not socket
+	"server/api":      {"server/auth", "server/hub", "server/protocol", "server/metrics"},                    // not socket
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
 	"server/auth/authtest":       {},                 // for tests

@@ -30,24 +30,26 @@ type Config struct {
 	PrivateOnly    bool
 	AllowedOrigins []string
 
-	MaxConnections       int // of all limits, 0 means none
-	MaxChannelsPerSocket int
-	MaxJoinsPerSecond    int
-	MaxEventsPerSecond   int
-	MaxBytesPerSecond    int
-	MaxFrameBytes        int
-	MaxPayloadBytes      int
-	MaxQueueBytes        int
-	MaxRESTBodyBytes     int
-	MaxRESTMessages      int // a second, from one caller
-	MaxQueueAge          time.Duration
-	IdleTimeout          time.Duration
-	NoChannelTimeout     time.Duration
-	MaxHeaderBytes       int
-	PoolSize             int
-	DeafAfter            time.Duration
-	MaxDeaf              time.Duration
-	MessageRetention     time.Duration
+	MaxConnections             int // of all limits, 0 means none
+	MaxChannelsPerSocket       int
+	MaxJoinsPerSecond          int
+	MaxEventsPerSecond         int
+	MaxBytesPerSecond          int
+	MaxPresenceEventsPerSecond int
+	MaxFrameBytes              int
+	MaxPayloadBytes            int
+	MaxPresenceStateBytes      int
+	MaxQueueBytes              int
+	MaxRESTBodyBytes           int
+	MaxRESTMessages            int // a second, from one caller
+	MaxQueueAge                time.Duration
+	IdleTimeout                time.Duration
+	NoChannelTimeout           time.Duration
+	MaxHeaderBytes             int
+	PoolSize                   int
+	DeafAfter                  time.Duration
+	MaxDeaf                    time.Duration
+	MessageRetention           time.Duration
 
 	AllowSecondNode bool
 
@@ -129,12 +131,18 @@ var settings = []setting{
 	{name: "MAX_BYTES_PER_SECOND", def: "1000000", limit: true,
 		help: "of messages from one socket; a single one may be larger, and those after it wait",
 		into: func(c *Config) value { return numberValue{&c.MaxBytesPerSecond} }},
+	{name: "MAX_PRESENCE_EVENTS_PER_SECOND", def: "50", limit: true,
+		help: "presence events (track, untrack) from one socket",
+		into: func(c *Config) value { return numberValue{&c.MaxPresenceEventsPerSecond} }},
 	{name: "MAX_FRAME_BYTES", def: "5000000", limit: true,
 		help: "one WebSocket frame from a client",
 		into: func(c *Config) value { return numberValue{&c.MaxFrameBytes} }},
 	{name: "MAX_PAYLOAD_BYTES", def: "3000000", limit: true,
 		help: "the payload of one message",
 		into: func(c *Config) value { return numberValue{&c.MaxPayloadBytes} }},
+	{name: "MAX_PRESENCE_STATE_BYTES", def: "1000000", limit: true,
+		help: "what may be tracked on one channel by all its members together; below MAX_QUEUE_BYTES, so that being told of it ends no reader",
+		into: func(c *Config) value { return numberValue{&c.MaxPresenceStateBytes} }},
 	{name: "MAX_QUEUE_BYTES", def: "1048576", limit: true,
 		help: "what may wait for a slow reader behind the frame being written",
 		into: func(c *Config) value { return numberValue{&c.MaxQueueBytes} }},

@@ -19,6 +19,7 @@ import (
 	"rowcast/server/messages"
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
+	"rowcast/server/presence"
 	"rowcast/server/socket"
 )
 
@@ -42,16 +43,17 @@ type instance struct {
 	logger  *slog.Logger
 	metrics *metrics.Metrics
 
-	pool    *postgres.Pool
-	hub     *hub.Hub
-	feed    *feed.Feed
-	decider *auth.Decider
-	sockets *socket.Server
-	lease   *lease
-	house   *housekeeper
-	health  *api.Health
-	rest    *api.REST
-	keys    *jwks.Fetcher // nil: none are fetched
+	pool     *postgres.Pool
+	hub      *hub.Hub
+	presence *presence.Registry
+	feed     *feed.Feed
+	decider  *auth.Decider
+	sockets  *socket.Server
+	lease    *lease
+	house    *housekeeper
+	health   *api.Health
+	rest     *api.REST
+	keys     *jwks.Fetcher // nil: none are fetched
 
 	public, admin net.Listener
 }
@@ -76,6 +78,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	rooms := c.hubOptions()
 	rooms.Metrics, rooms.Hears = in.metrics, func() bool { return in.feed.Hearing() }
 	in.hub = hub.New(rooms)
+	in.presence = presence.NewRegistry(presence.Options{Hub: in.hub, MaxBytes: c.MaxPresenceStateBytes, Metrics: in.metrics})
 	in.feed = feed.New(feed.Options{
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
 		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
@@ -86,11 +89,11 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
 	})
 	sessions := &channel.Options{
-		Hub: in.hub, Decider: in.decider, Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
+		Hub: in.hub, Presence: in.presence, Decider: in.decider, Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
 		Limits: channel.Limits{
 			Channels: c.MaxChannelsPerSocket, JoinsPerSecond: c.MaxJoinsPerSecond, EventsPerSecond: c.MaxEventsPerSecond,
-			BytesPerSecond: c.MaxBytesPerSecond,
-			PayloadBytes:   c.MaxPayloadBytes, WaitingBytes: c.MaxQueueBytes,
+			BytesPerSecond: c.MaxBytesPerSecond, PresenceEventsPerSecond: c.MaxPresenceEventsPerSecond,
+			PayloadBytes: c.MaxPayloadBytes, WaitingBytes: c.MaxQueueBytes,
 		},
 		Logger: in.component("channel"), Metrics: in.metrics,
 	}

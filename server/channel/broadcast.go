@@ -9,13 +9,21 @@ import (
 	"rowcast/server/protocol"
 )
 
-// waitingPush is a broadcast that waits for a decision.
+// waitingPush is a broadcast or a presence event that waits for a decision.
 type waitingPush struct {
-	frame *protocol.Frame
-	ref   protocol.Ref
+	frame    *protocol.Frame // of a broadcast
+	presence *presencePush
+	ref      protocol.Ref
 }
 
-// waitingPushes are the broadcasts that wait for one decision, in their order.
+func (p waitingPush) size() int {
+	if p.presence != nil {
+		return len(p.presence.payload)
+	}
+	return p.frame.Size()
+}
+
+// waitingPushes are those that wait for one decision, in their order.
 type waitingPushes struct {
 	pushes  []waitingPush
 	bytes   int
@@ -30,7 +38,7 @@ func (w *waitingPushes) full(size, limit int) bool {
 // maxWaitingPushes bounds what waits for a decision, beside its bytes.
 const maxWaitingPushes = 1000
 
-// waitingTime is how long a broadcast waits for a decision: half of what the official client waits for its answer.
+// waitingTime is how long a push waits for a decision: half of what the official client waits for its answer.
 const waitingTime = 5 * time.Second
 
 // complainEvery paces the system messages about refused sends that nobody asked an answer for, and those about messages
@@ -53,7 +61,7 @@ func (c *Channel) broadcast(m protocol.Message) {
 		c.refuseBecause(m.Ref, protocol.SendRateLimitReached, protocol.TextTooManyBytes)
 		return
 	}
-	p := waitingPush{frame, m.Ref}
+	p := waitingPush{frame: frame, ref: m.Ref}
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
@@ -81,11 +89,11 @@ func (c *Channel) letWait(p waitingPush) bool {
 		w.overdue = time.AfterFunc(waitingTime, func() { c.giveUp(w) })
 		c.waiting = w
 	}
-	if w.full(p.frame.Size(), c.session.Limits.WaitingBytes) {
+	if w.full(p.size(), c.session.Limits.WaitingBytes) {
 		return false
 	}
 	w.pushes = append(w.pushes, p)
-	w.bytes += p.frame.Size()
+	w.bytes += p.size()
 	return true
 }
 
@@ -111,7 +119,7 @@ func (c *Channel) giveUp(w *waitingPushes) {
 	waiting := c.takeWaiting()
 	c.mu.Unlock()
 	for _, p := range waiting {
-		c.refuse(p.ref, protocol.Deaf)
+		c.turnDown(p, protocol.Deaf)
 	}
 }
 
@@ -158,6 +166,20 @@ func (c *Channel) publish(p waitingPush, rights hub.Rights, to func(hub.Publicat
 	}
 }
 
+// turnDown refuses what has waited. To be present no more needs no decision.
+func (c *Channel) turnDown(p waitingPush, code protocol.Code, args ...any) {
+	switch {
+	case p.presence == nil:
+		c.refuse(p.ref, code, args...)
+	case p.presence.act == protocol.PresenceUntrack:
+		c.mu.Lock()
+		c.act(p)
+		c.mu.Unlock()
+	default:
+		c.reject(p.ref, code, args...)
+	}
+}
+
 // refuse answers a push with an error.
 func (c *Channel) refuse(ref protocol.Ref, code protocol.Code, args ...any) {
 	c.refuseBecause(ref, code, code.Text(args...))
@@ -166,9 +188,7 @@ func (c *Channel) refuse(ref protocol.Ref, code protocol.Code, args ...any) {
 // refuseBecause answers with an error. The official client hears it only if it asked for an answer, so otherwise a
 // system message says the same, at most once in a while.
 func (c *Channel) refuseBecause(ref protocol.Ref, code protocol.Code, text string) {
-	s := c.session
-	s.Metrics.SendsRefused.WithLabelValues(string(code)).Inc()
-	s.sender.Send(protocol.Reply(s.version, c.joinRef, ref, c.topic, protocol.StatusError, code.ResponseBecause(text)))
+	c.rejectBecause(ref, code, text)
 	if c.options.Ack {
 		return
 	}
@@ -181,4 +201,15 @@ func (c *Channel) refuseBecause(ref protocol.Ref, code protocol.Code, text strin
 func now(complained *atomic.Int64) bool {
 	now, last := time.Now().UnixNano(), complained.Load()
 	return now-last >= int64(complainEvery) && complained.CompareAndSwap(last, now)
+}
+
+// reject answers with an error one who is sure to wait for the answer.
+func (c *Channel) reject(ref protocol.Ref, code protocol.Code, args ...any) {
+	c.rejectBecause(ref, code, code.Text(args...))
+}
+
+func (c *Channel) rejectBecause(ref protocol.Ref, code protocol.Code, text string) {
+	s := c.session
+	s.Metrics.SendsRefused.WithLabelValues(string(code)).Inc()
+	s.sender.Send(protocol.Reply(s.version, c.joinRef, ref, c.topic, protocol.StatusError, code.ResponseBecause(text)))
 }

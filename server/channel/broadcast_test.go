@@ -96,7 +96,7 @@ func TestTimerThatFiresLateSparesNewSends(t *testing.T) {
 				late++ // it has fired, and waits for the lock
 			}
 			c.takeWaiting()
-			c.letWait(waitingPush{protocol.TextBroadcast(c.topic, []byte(`{}`)), protocol.TextRef(fmt.Sprint("new", i))})
+			c.letWait(waitingPush{frame: protocol.TextBroadcast(c.topic, []byte(`{}`)), ref: protocol.TextRef(fmt.Sprint("new", i))})
 			c.mu.Unlock()
 			time.Sleep(waitingTime - time.Nanosecond)
 			synctest.Wait()

@@ -32,13 +32,14 @@ type Channel struct {
 	rights      hub.Rights
 	held        bool           // rights are in doubt: what is sent waits
 	refreshed   bool           // the doubt comes from a new token
-	generation  int            // of the token
+	generation  int            // of what is asked: the token, and whether presence is a part of it
 	asked       int            // the generation that the last question was about
 	waiting     *waitingPushes // nil: nothing waits
 	ended       bool
 	admitted    bool
 	leaving     *protocol.Ref // of a phx_leave that came before the join was answered
 	cancelReady func()        // takes back the wish to be told that the feed hears
+	presence    presenceState
 
 	void       atomic.Bool  // set: what still waits to leave must not
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
@@ -122,6 +123,7 @@ func (c *Channel) prepare(payload []byte) (protocol.Code, string) {
 		}
 		return refusal(protocol.InvalidJoinPayload, err.Error())
 	}
+	c.presence.on = c.options.PresenceEnabled
 	c.options.Changes = cloneAll(c.options.Changes) // they share memory with the frame
 	if s.PrivateOnly && !c.options.Private {
 		return refusal(protocol.PrivateOnly)

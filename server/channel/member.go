@@ -11,13 +11,13 @@ import (
 // Ask has Postgres asked, with the claims of this moment.
 func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 	c.mu.Lock()
-	claims := c.claims
+	claims, presence := c.claims, c.presence.on
 	c.asked = c.generation
 	c.mu.Unlock()
 	s := c.session
 	request := auth.Request{
 		Topic: c.name, Claims: claims, Headers: s.identity.Headers,
-		Presence: c.options.PresenceEnabled, Fenced: !first,
+		Presence: presence, Fenced: !first,
 	}
 	if first {
 		request.Since = c.since // a join may be asked about more than once
@@ -59,9 +59,6 @@ func (c *Channel) announce() {
 	if len(c.options.Changes) > 0 {
 		c.system("postgres_changes", protocol.StatusError, protocol.NotSupported.Reason("postgres_changes"))
 	}
-	if c.options.PresenceEnabled {
-		c.system("presence", protocol.StatusError, protocol.NotSupported.Reason("presence"))
-	}
 	if c.options.ReplicationReady {
 		cancel := c.session.WhenHearing(func() { c.system("system", protocol.StatusOK, protocol.TextReplicationReady) })
 		c.mu.Lock()
@@ -85,11 +82,16 @@ func (c *Channel) Held() {
 func (c *Channel) Decided(r hub.Rights) {
 	c.mu.Lock()
 	defer c.mu.Unlock() // until all is published: what comes now must not overtake what waited
-	if c.asked != c.generation {
+	if c.ended || c.asked != c.generation {
 		return // about an older token; the next decision is on its way
 	}
 	c.rights, c.held, c.refreshed = r, false, false
+	c.settlePresence()
 	for _, p := range c.takeWaiting() {
+		if p.presence != nil {
+			c.act(p)
+			continue
+		}
 		c.publish(p, r, c.session.Hub.TryPublish)
 	}
 }
@@ -99,8 +101,12 @@ func (c *Channel) Withheld(frames int) {
 	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
 }
 
-// Outdated is about presence, of which nothing is told yet.
-func (c *Channel) Outdated() {}
+// Outdated has the client told again who is present: it was not told of some who came or went.
+func (c *Channel) Outdated() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.presence.watch()
+}
 
 // Missed tells the client that it lacks something that will not come any more.
 func (c *Channel) Missed(how hub.Loss) {
@@ -199,9 +205,9 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 		case protocol.UnmatchedTopic: // what it was sent on is not there any more
 			c.refuse(p.ref, code)
 		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject:
-			c.refuse(p.ref, protocol.UnableToConnectToProject)
+			c.turnDown(p, protocol.UnableToConnectToProject)
 		default:
-			c.refuse(p.ref, protocol.SendDenied, c.name)
+			c.turnDown(p, protocol.SendDenied, c.name)
 		}
 	}
 }
@@ -239,5 +245,6 @@ func (c *Channel) finish() (rest unanswered, first bool) {
 	if c.cancelReady != nil {
 		c.cancelReady()
 	}
+	c.presence.leave()
 	return unanswered{c.takeWaiting(), c.admitted, c.leaving}, true
 }

@@ -19,6 +19,7 @@ import (
 	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
+	"rowcast/server/presence"
 	"rowcast/server/protocol"
 )
 
@@ -40,11 +41,14 @@ type Limits struct {
 	BytesPerSecond  int // of messages from the client
 	PayloadBytes    int
 	WaitingBytes    int // sends that wait for a decision
+
+	PresenceEventsPerSecond int
 }
 
 // Options are the same for all sessions of a server.
 type Options struct {
 	Hub         *hub.Hub
+	Presence    *presence.Registry
 	Decider     *auth.Decider
 	Verifier    *auth.Verifier
 	WhenHearing func(then func()) (cancel func()) // calls then once the feed hears
@@ -75,6 +79,7 @@ type Session struct {
 	joins    *rate.Limiter // nil: no limit
 	events   *rate.Limiter
 	bytes    *rate.Limiter
+	presence *rate.Limiter // presence events
 
 	mu       sync.Mutex // guards all below
 	channels map[string]*Channel
@@ -86,6 +91,7 @@ func NewSession(o *Options, version protocol.Version, identity Identity, sender 
 	return &Session{
 		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity,
 		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond), bytes: bucket(o.Limits.BytesPerSecond),
+		presence: bucket(o.Limits.PresenceEventsPerSecond),
 		channels: map[string]*Channel{},
 	}
 }
@@ -186,7 +192,7 @@ func (s *Session) push(m protocol.Message) {
 	case !allows(s.events):
 		c.refuse(m.Ref, protocol.SendRateLimitReached)
 	case m.Event == protocol.EventPresence:
-		c.refuse(m.Ref, protocol.NotSupported, "presence")
+		c.pushPresence(m)
 	default:
 		c.refuse(m.Ref, protocol.NotSupported, fmt.Sprintf("the event %.64q", m.Event))
 	}

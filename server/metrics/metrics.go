@@ -33,6 +33,11 @@ type Metrics struct {
 	RESTRefused     *prometheus.CounterVec // requests over REST refused, by code
 	MessagesDropped *prometheus.CounterVec // database messages not delivered to anyone, by reason
 
+	PresenceTracked prometheus.Gauge       // members that are present
+	PresenceEvents  *prometheus.CounterVec // tracks and untracks that changed something, by event
+	PresenceDiffs   prometheus.Counter     // presence_diff frames for a room
+	PresenceStates  prometheus.Counter     // presence_state frames, one per receiver
+
 	Decisions           *prometheus.CounterVec // decisions by verdict (allowed, denied, error)
 	DecisionSeconds     prometheus.Histogram   // one decision round trip, a batch counted once
 	DecisionBatch       prometheus.Histogram   // requests in one round trip
@@ -79,6 +84,11 @@ func New() *Metrics {
 	m.RESTRequests = m.counters("realtime_rest_requests_total", "Requests over REST answered.", "route", "status")
 	m.RESTRefused = m.counters("realtime_rest_refused_total", "Requests over REST refused.", "code")
 	m.MessagesDropped = m.counters("realtime_messages_dropped_total", "Database messages delivered to nobody.", "reason")
+
+	m.PresenceTracked = m.gauge("realtime_presence_tracked", "Members that are present on a channel.")
+	m.PresenceEvents = m.counters("realtime_presence_events_total", "Presence events of clients that changed something.", "event")
+	m.PresenceDiffs = m.counter("realtime_presence_diffs_total", "Frames that tell a channel of changes in presence.")
+	m.PresenceStates = m.counter("realtime_presence_states_total", "Frames that tell one member who is present.")
 
 	m.Decisions = m.counters("realtime_decisions_total", "Decisions made by Postgres.", "verdict")
 	m.DecisionSeconds = m.histogram("realtime_decision_seconds", "One decision round trip.", m.latencyBuckets)

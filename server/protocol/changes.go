@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"hash/fnv"
+	"slices"
 	"strconv"
 )
 
@@ -56,7 +57,7 @@ func appendWithID(buf, entry []byte, id int) []byte {
 	entry = trimSpace(entry)
 	body := bytes.TrimRight(entry[:len(entry)-1], " \t\n\r") // without the closing brace
 	if _, has := Member(entry, "id"); has {
-		body = withoutID(entry)
+		body = without(entry, []string{"id"})
 	}
 	buf = append(buf, body...)
 	if len(body) > 1 {
@@ -66,11 +67,11 @@ func appendWithID(buf, entry []byte, id int) []byte {
 	return append(buf, '}')
 }
 
-// withoutID is an entry up to its closing brace, with no member named id.
-func withoutID(entry []byte) []byte {
+// without is an object up to its closing brace, with no member of these names.
+func without(object []byte, names []string) []byte {
 	body := []byte{'{'}
-	for key, value := range members(entry) {
-		if isText(key, "id") {
+	for key, value := range members(object) {
+		if slices.ContainsFunc(names, func(name string) bool { return isText(key, name) }) {
 			continue
 		}
 		if len(body) > 1 {

@@ -61,6 +61,16 @@ const (
 	QueryCanceled        Code = "QueryCanceled"
 )
 
+// What stops a presence event.
+const (
+	InvalidTrack             Code = "InvalidTrack"
+	UnknownPresenceEvent     Code = "UnknownPresenceEvent"
+	TrackTooLarge            Code = "TrackTooLarge"
+	PresenceFull             Code = "PresenceFull"
+	PresenceDenied           Code = "PresenceDenied"
+	PresenceRateLimitReached Code = "PresenceRateLimitReached"
+)
+
 // What ends a channel or a socket.
 const (
 	NoLongerAuthorized Code = "NoLongerAuthorized"
@@ -98,6 +108,7 @@ const (
 	TextRateLimit          = "You have exceeded your rate limit"
 	TextBatchSize          = "Too many messages to broadcast, please reduce the batch size"
 	TextSomeRefused        = "%d of %d messages were refused"
+	TextNoLongerPresent    = "You no longer have permission to be present on this Channel topic: %s"
 )
 
 // Place says where a code can appear.
@@ -183,6 +194,14 @@ var table = []Entry{
 	{Code: ServerBusy, Where: InREST, Texts: []string{"Too many requests"}},
 	{Code: RLSPolicyError, Where: InREST, Texts: []string{"RLS policy error"}},
 	{Code: QueryCanceled, Where: InREST, Texts: []string{"Query canceled"}},
+
+	{Code: InvalidTrack, Where: InPushReply, Bare: true, Texts: []string{"Presence track payload must be a map"}},
+	{Code: UnknownPresenceEvent, Where: InPushReply, Texts: []string{"A presence event must be track or untrack"}},
+	{Code: TrackTooLarge, Where: InPushReply, Texts: []string{"Track message size exceeded"}},
+	{Code: PresenceFull, Where: InPushReply, Texts: []string{"The presence of this Channel topic holds as much as it may: %s"}},
+	{Code: PresenceDenied, Where: InPushReply | InSystem,
+		Texts: []string{"You do not have permissions to be present on this Channel topic: %s", TextNoLongerPresent}},
+	{Code: PresenceRateLimitReached, Where: InPushReply, Texts: []string{"Client presence rate limit exceeded"}},
 
 	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
 		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},
