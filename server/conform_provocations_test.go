@@ -37,6 +37,7 @@ type testServer struct {
 var servers = []testServer{
 	{onPlain, func(c *Config) {
 		c.MaxPayloadBytes, c.MaxBytesPerSecond, c.MaxRESTBodyBytes = 100_000, 200_000, 1_000_000
+		c.MaxPresenceStateBytes, c.MaxPresenceEventsPerSecond = 50_000, 3
 	}},
 	{onStrict, func(c *Config) {
 		c.MaxJoinsPerSecond, c.MaxChannelsPerSocket, c.MaxEventsPerSecond, c.MaxRESTMessages = 2, 1, 1, 1
@@ -148,7 +149,7 @@ var provocations = slices.Concat([]provocation{
 		c.broadcast(joinRef, "open")
 		return c.told("open")
 	}},
-}, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, endProvocations)
+}, presenceProvocations, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, endProvocations)
 
 // tokenProvocations are tokens that are refused, in a join and as the new token of a channel.
 var tokenProvocations = slices.Concat(
@@ -365,12 +366,18 @@ func (s *stage) dismiss(between func()) {
 // holdDecisions has all decisions wait, until what it returns is called: they are tried again for seconds.
 func (s *stage) holdDecisions() (release func()) {
 	s.t.Helper()
-	lock, err := s.db.Admin.Begin(s.t.Context())
+	return s.lock("members")
+}
+
+// lock keeps everybody else from a table, until what it returns is called.
+func (r *running) lock(table string) (release func()) {
+	r.t.Helper()
+	lock, err := r.db.Admin.Begin(r.t.Context())
 	if err == nil {
-		_, err = lock.Exec(s.t.Context(), `lock table members`)
+		_, err = lock.Exec(r.t.Context(), `lock table `+table)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	return func() { _ = lock.Rollback(context.Background()) }
 }

@@ -49,6 +49,7 @@ func TestHostileJoins(t *testing.T) {
 		{"presence is text", `{"config":{"presence":"x"}}`, invalid + "config.presence: "},
 		{"a key of presence that is an object", `{"config":{"presence":{"key":{}}}}`, invalid + "config.presence.key"},
 		{"a key of presence that breaks clients", `{"config":{"presence":{"key":"\u0069ds"}}}`, invalid + "config.presence.key"},
+		{"a key of presence that every object has", `{"config":{"presence":{"key":"constructor"}}}`, invalid + "config.presence.key"},
 		{"a key of presence without end", `{"config":{"presence":{"key":"` + strings.Repeat("k", 2000) + `"}}}`, invalid + "config.presence.key"},
 		{"changes that are an object", `{"config":{"postgres_changes":{}}}`, invalid + "config.postgres_changes"},
 		{"a change that is text", `{"config":{"postgres_changes":["x"]}}`, invalid + "config.postgres_changes[0]"},

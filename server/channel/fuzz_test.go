@@ -16,6 +16,7 @@ import (
 	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
+	"rowcast/server/presence"
 	"rowcast/server/protocol"
 )
 
@@ -88,7 +89,7 @@ func (h *heard) messages(t *testing.T) (all []protocol.Message) {
 }
 
 // FuzzSession plays any frames to a session that shares a public channel with another. The session answers in whole frames, a
-// few for each at most; the other hears broadcasts only, and none that its client would choke on.
+// few for each at most; the other hears broadcasts and who is present, and nothing that its client would choke on.
 func FuzzSession(f *testing.F) {
 	token, err := auth.Mint([]byte(fuzzSecret), auth.MintOptions{Subject: "u", Role: "anon", TTL: 1000 * time.Hour, Now: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)})
 	if err != nil {
@@ -104,6 +105,9 @@ func FuzzSession(f *testing.F) {
 		`["1","1","realtime:p","phx_join",{"config":{"private":true}}]` + "\n" + `["1","2","realtime:p","phx_leave",{}]` + "\n" + `["3","3","realtime:p","phx_join",{}]`,
 		joined + joined + `[null,null,"realtime:a","phx_close",{}]` + "\n" + `["1","4","realtime:a","broadcast",{"ids":[1]}]` + "\n" + `["1","5","realtime:a","broadcast",{"event":5}]`,
 		`[null,"1","phoenix","heartbeat",{}]` + "\n" + `[]` + "\n" + `{}` + "\n\n" + "\x04" + "\n" + `["1","1","realtime:","phx_join",{}]`,
+		joined + `["1","2","realtime:a","presence",{"event":"track","payload":{"phx_ref":1,"a":{}}}]` + "\n" + `["1","3","realtime:a","presence",{"event":"track"}]`,
+		joined + `["1","2","realtime:a","presence",{"event":"Track","payload":[]}]` + "\n" + `["1","3","realtime:a","presence",{"event":"UNTRACK"}]`,
+		`["1","1","realtime:a","phx_join",{"config":{"presence":{"enabled":true,"key":"\u0000\""}}}]` + "\n" + `["1","2","realtime:a","presence",{"event":"track"}]` + "\n" + `["1","3","realtime:a","phx_leave",{}]`,
 		joined + `["1","2","realtime:a","broadcast",{"m\u0065ta":1}]` + "\n" + `["1","2","realtime:a","syst\u0065m",{"status":"ok"}]`,
 	} {
 		f.Add([]byte(seed))
@@ -126,7 +130,7 @@ func playSession(t *testing.T, data []byte, token string) {
 	h := hub.New(hub.Options{Workers: 1, Metrics: m})
 	defer h.Close()
 	o := &Options{
-		Hub: h, Verifier: verifier, Metrics: m, Logger: slog.New(slog.DiscardHandler),
+		Hub: h, Presence: presence.NewRegistry(presence.Options{Hub: h, MaxBytes: 1 << 10, Metrics: m}), Verifier: verifier, Metrics: m, Logger: slog.New(slog.DiscardHandler),
 		Decider:     auth.NewDecider(auth.DeciderOptions{Metrics: m}), // it does not run: private joins wait
 		WhenHearing: func(func()) func() { return func() {} },
 		Limits:      Limits{Channels: 5, JoinsPerSecond: 20, EventsPerSecond: 20, PayloadBytes: 1 << 10, WaitingBytes: 1 << 10},
@@ -137,7 +141,7 @@ func playSession(t *testing.T, data []byte, token string) {
 	}
 	other, victim := open()
 	defer other.Close()
-	other.Frame(false, []byte(`["v","v","realtime:a","phx_join",{}]`))
+	other.Frame(false, []byte(`["v","v","realtime:a","phx_join",{"config":{"presence":{"enabled":true}}}]`))
 	attacker, said := open()
 	frames := bytes.Split(data, []byte("\n"))
 	for _, frame := range frames {
@@ -154,6 +158,8 @@ func playSession(t *testing.T, data []byte, token string) {
 		case m.Topic != "realtime:a":
 			t.Fatalf("another channel's: %+v", m)
 		case i == 0 && m.Event == protocol.EventReply:
+		case m.Event == protocol.EventPresenceState || m.Event == protocol.EventPresenceDiff:
+			checkPresence(t, m)
 		case m.Event != protocol.EventBroadcast:
 			t.Fatalf("the other heard %s %s", m.Event, m.Payload)
 		case m.Push != nil && (len(m.Push.Meta) > 0 || !utf8.ValidString(m.Push.Event) || m.Push.Encoding == protocol.JSON && !json.Valid(m.Push.Payload)):
@@ -162,6 +168,37 @@ func playSession(t *testing.T, data []byte, token string) {
 			t.Fatalf("the other heard %s", m.Payload)
 		case strings.Contains(string(m.JoinRef), "v"):
 			t.Fatalf("under the other's own name: %+v", m)
+		}
+	}
+}
+
+// checkPresence wants what a client needs of presence: keys, each with metas that have a reference.
+func checkPresence(t *testing.T, m protocol.Message) {
+	t.Helper()
+	type present map[string]struct{ Metas []map[string]any }
+	var all []present
+	if m.Event == protocol.EventPresenceState {
+		all = make([]present, 1)
+		if err := json.Unmarshal(m.Payload, &all[0]); err != nil {
+			t.Fatalf("the other heard %s: %v", m.Payload, err)
+		}
+	} else {
+		var diff struct{ Joins, Leaves present }
+		if err := json.Unmarshal(m.Payload, &diff); err != nil || diff.Joins == nil || diff.Leaves == nil {
+			t.Fatalf("the other heard %s: %v", m.Payload, err)
+		}
+		all = []present{diff.Joins, diff.Leaves}
+	}
+	for _, who := range all {
+		for key, p := range who {
+			for _, meta := range p.Metas {
+				if ref, ok := meta["phx_ref"].(string); !ok || len(ref) != 16 || key == "ids" {
+					t.Fatalf("the other heard %s", m.Payload)
+				}
+			}
+			if len(p.Metas) == 0 {
+				t.Fatalf("the other heard %s", m.Payload)
+			}
 		}
 	}
 }

@@ -143,7 +143,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	code, event := verdictCode(why)
 	text := code.Text()
 	switch {
-	case code == protocol.Unauthorized && !joining && !refreshed:
+	case code == protocol.Unauthorized && !joining && (!refreshed || v.Rights.Any()): // a new token may bring less
 		code, text = protocol.NoLongerAuthorized, protocol.NoLongerRead(c.topic)
 	case code == protocol.Unauthorized:
 		text = protocol.DenialRead(c.topic)
@@ -203,7 +203,7 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 	for _, p := range waiting {
 		switch code {
 		case protocol.UnmatchedTopic: // what it was sent on is not there any more
-			c.refuse(p.ref, code)
+			c.turnDown(p, code)
 		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject:
 			c.turnDown(p, protocol.UnableToConnectToProject)
 		default:

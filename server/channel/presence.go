@@ -91,7 +91,7 @@ func (c *Channel) settlePresence() {
 		p.told = true
 		c.enter().Watch()
 	}
-	if p.member != nil && !right.Send && p.member.Untrack() {
+	if p.member != nil && !right.Send && p.member.Revoke() {
 		c.system("presence", protocol.StatusError, protocol.PresenceDenied.Because(fmt.Sprintf(protocol.TextNoLongerPresent, c.name)))
 	}
 }

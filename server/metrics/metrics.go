@@ -34,7 +34,7 @@ type Metrics struct {
 	MessagesDropped *prometheus.CounterVec // database messages not delivered to anyone, by reason
 
 	PresenceTracked prometheus.Gauge       // members that are present
-	PresenceEvents  *prometheus.CounterVec // tracks and untracks that changed something, by event
+	PresenceEvents  *prometheus.CounterVec // what changed who is present, by event (track, untrack, revoked)
 	PresenceDiffs   prometheus.Counter     // presence_diff frames for a room
 	PresenceStates  prometheus.Counter     // presence_state frames, one per receiver
 
@@ -86,7 +86,7 @@ func New() *Metrics {
 	m.MessagesDropped = m.counters("realtime_messages_dropped_total", "Database messages delivered to nobody.", "reason")
 
 	m.PresenceTracked = m.gauge("realtime_presence_tracked", "Members that are present on a channel.")
-	m.PresenceEvents = m.counters("realtime_presence_events_total", "Presence events of clients that changed something.", "event")
+	m.PresenceEvents = m.counters("realtime_presence_events_total", "Events that changed who is present.", "event")
 	m.PresenceDiffs = m.counter("realtime_presence_diffs_total", "Frames that tell a channel of changes in presence.")
 	m.PresenceStates = m.counter("realtime_presence_states_total", "Frames that tell one member who is present.")
 

@@ -91,15 +91,20 @@ func (m *Member) Track(payload []byte) error {
 	return nil
 }
 
-// Untrack ends the member's presence; false if it was not present.
-func (m *Member) Untrack() bool {
+// Untrack ends the member's presence.
+func (m *Member) Untrack() { m.absent("untrack") }
+
+// Revoke is Untrack against the member's will; false if it was not present.
+func (m *Member) Revoke() bool { return m.absent("revoked") }
+
+func (m *Member) absent(event string) bool {
 	r := m.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !m.drop() {
 		return false
 	}
-	r.registry.Metrics.PresenceEvents.WithLabelValues("untrack").Inc()
+	r.registry.Metrics.PresenceEvents.WithLabelValues(event).Inc()
 	r.change(m)
 	return true
 }

@@ -250,8 +250,8 @@ func TestEmptyRoomsAreForgotten(t *testing.T) {
 		for _, m := range []*client{a, b} { // too late
 			m.track(`{}`)
 			m.member.Watch()
-			if m.member.Untrack() {
-				t.Error("untracked after leaving")
+			if m.member.Revoke() {
+				t.Error("present after leaving")
 			}
 		}
 		c.leave()

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,6 +46,13 @@ const (
 
 // maxPresenceKey bounds a key that every member of the topic is told and keeps; ids of people are far shorter.
 const maxPresenceKey = 1024
+
+// brokenKeys make clients throw, those of every member of the topic: realtime-js takes a presence_state with ids for a change
+// of a table, and where a client keeps who is present in a plain object, these names are there before anybody has joined.
+var brokenKeys = []string{
+	"ids", "__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
+	"__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__",
+}
 
 // maxChanges bounds the table subscriptions of one channel; each costs memory and work at every change.
 const maxChanges = 100
@@ -166,8 +174,8 @@ func (j *Join) readPresenceKey(presence []byte) error {
 	switch {
 	case len(j.PresenceKey) > maxPresenceKey:
 		return &JoinError{path, fmt.Sprintf("at most %d bytes", maxPresenceKey)}
-	case j.PresenceKey == "ids": // a presence_state with this key makes realtime-js throw, in every member's client
-		return &JoinError{path, `a key other than "ids"`}
+	case slices.Contains(brokenKeys, j.PresenceKey):
+		return &JoinError{path, fmt.Sprintf("a key other than %q", j.PresenceKey)}
 	}
 	return nil
 }
