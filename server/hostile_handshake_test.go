@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"rowcast/server/api"
+	"rowcast/server/auth"
+	"rowcast/server/hub"
+	"rowcast/server/metrics"
 	"rowcast/server/socket"
 )
 
@@ -146,7 +149,7 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
 // pipe is a connection to the public address of a server that has nothing but sockets. To be called in a bubble.
 func pipe(t *testing.T, sockets *socket.Server) net.Conn {
-	in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: sockets, rest: api.NewREST(api.RESTOptions{})}
+	in := &instance{logger: slog.New(slog.DiscardHandler), health: &api.Health{}, sockets: sockets, rest: restAlone(t, sockets)}
 	server, listener := in.publicServer(), make(pipes)
 	go func() { _ = server.Serve(listener) }()
 	near, far := net.Pipe()
@@ -157,6 +160,25 @@ func pipe(t *testing.T, sockets *socket.Server) net.Conn {
 	})
 	listener <- far
 	return near
+}
+
+// goodToken is one for restAlone, for longer than a test's time may run.
+var goodToken = signed(`{"alg":"HS256"}`, `{"sub":"u1","role":"authenticated","exp":4000000000}`)
+
+// restAlone answers requests over REST without a database, which it never hears.
+func restAlone(t *testing.T, sockets *socket.Server) *api.REST {
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(testSecret), AllowedRoles: []string{"authenticated"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := metrics.New()
+	rooms := hub.New(hub.Options{Workers: 1, Metrics: m})
+	t.Cleanup(rooms.Close)
+	return api.NewREST(api.RESTOptions{
+		Verifier: verifier, Hub: rooms, WhenHearing: func(func()) func() { return func() {} }, Away: func() string { return "" },
+		Origins: sockets.Origins(), MaxBodyBytes: 10_000, MaxPayloadBytes: 1000, MessagesPerSecond: 10,
+		Logger: slog.New(slog.DiscardHandler), Metrics: m,
+	})
 }
 
 // Time is the bubble's. A request that does not end, and an answer that is not read, end their connection.
@@ -172,6 +194,8 @@ func TestSlowRequestsAreEnded(t *testing.T) {
 		"a body byte by byte":    {"POST /socket/websocket HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", "x", requestTimeout},
 		"a body in chunks":       {"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", requestTimeout},
 		"a body that never came": {"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", "", requestTimeout},
+		"a body over REST":       {"POST /api/broadcast HTTP/1.1\r\nHost: x\r\nApikey: " + goodToken + "\r\nContent-Length: 1000\r\n\r\n{", " ", requestTimeout},
+		"a right to be asked":    {"POST /api/broadcast/a/events/e?private=true HTTP/1.1\r\nHost: x\r\nApikey: " + goodToken + "\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", "", headerTimeout},
 		"answers are not read":   {strings.Repeat("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", 100), "", requestTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
