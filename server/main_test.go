@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rowcast/server/auth"
+	"rowcast/server/auth/authtest"
 )
 
 type result struct {
@@ -111,6 +112,40 @@ func TestToken(t *testing.T) {
 	unchecked := runProgram(t, nil, "token", "inspect", token)
 	if unchecked.code != exitFinding || !strings.Contains(unchecked.errout, "cannot be checked without JWT_SECRET") {
 		t.Errorf("inspect without a secret: %+v", unchecked)
+	}
+}
+
+// A token of an identity provider is verified with the keys that are configured; without them it is said which are needed.
+func TestInspectTokensOfProviders(t *testing.T) {
+	t.Parallel()
+	key := authtest.Load(t, "p256", "key-1")
+	token := key.Token("ES256", `{"iss":"https://issuer.example/auth/v1","sub":"ada","role":"authenticated","exp":9999999999}`)
+	provider := newKeyServer(t)
+	provider.publish(key)
+	away := newKeyServer(t)
+	static := authtest.Set(key.JWK(nil))
+	for _, tt := range []struct {
+		name  string
+		env   []string
+		code  int
+		wants []string
+	}{
+		{"a key set", []string{"JWT_JWKS=" + static}, exitGood, []string{`algorithm  "ES256"`, `key id     "key-1"`, `subject    "ada"`, "\ngood "}},
+		{"an address", []string{"JWT_JWKS_URL=" + provider.URL}, exitGood, []string{"\ngood "}},
+		{"a secret only", []string{"JWT_SECRET=sesame"}, exitFinding, []string{"JwtSignerError: ",
+			`the key needed is the one with kid "key-1"`, `"https://issuer.example/auth/v1/.well-known/openid-configuration"`}},
+		{"another key", []string{"JWT_JWKS=" + octKeySet}, exitFinding, []string{`(kid) "key-1"`, "set JWT_JWKS_URL or JWT_JWKS"}},
+		{"an address that does not answer", []string{"JWT_JWKS_URL=" + away.URL}, exitFinding, []string{"note       fetch keys from " + away.URL + ": answered 503", "JwtKeysMissing: "}},
+	} {
+		got := runProgram(t, tt.env, "token", "inspect", token)
+		if got.code != tt.code {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+		for _, want := range tt.wants {
+			if !strings.Contains(got.out, want) {
+				t.Errorf("%s: %s lacks %q", tt.name, got.out, want)
+			}
+		}
 	}
 }
 

@@ -195,6 +195,35 @@ func TestNewTokenGivesAndTakes(t *testing.T) {
 	})
 }
 
+// A member who may only see who is there hears broadcasts as soon as a token allows it, without joining again.
+func TestNewTokenBeginsDelivery(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a');
+		create policy watch on realtime.messages for select to authenticated using (realtime.messages.extension = 'presence')`)
+	r.exec(`alter policy receive on realtime.messages using (realtime.messages.extension = 'broadcast' and exists (select from public.members m
+		where m.user_id = current_setting('request.jwt.claim.sub', true) and m.room = realtime.topic()))`)
+	for _, version := range versions {
+		config := map[string]any{"private": true, "presence": map[string]any{"enabled": true}, "broadcast": map[string]any{"ack": true}}
+		c, joinRef := r.on(t, version, tokenFor(t, "watcher", time.Hour), "a", config)
+		other, _ := r.on(t, version, tokenFor(t, "u1", time.Hour), "a", private())
+		r.exec(`select realtime.send('{}', 'before', 'a')`)
+		other.wait("a message before the new token", broadcastOf("a", "before"))
+		if ok, _ := c.sends(joinRef, "a"); ok { // and its own socket has come to this point
+			t.Error("sent without the right")
+		}
+		c.renew(joinRef, "a", tokenFor(t, "u1", time.Hour))
+		if ok, response := c.sends(joinRef, "a"); !ok { // it waits for the decision about the new token
+			t.Errorf("as u1: %s", response)
+		}
+		r.exec(`select realtime.send('{}', 'after', 'a')`)
+		c.wait("a broadcast with the new token", broadcastOf("a", "after"))
+		if n := count(c, broadcastOf("a", "before")); n != 0 {
+			t.Errorf("%s: what was said before the new token was given", version)
+		}
+	}
+}
+
 // Public channels ask nobody: a valid token is taken in silence, whoever it is of; its expiry is the channel's from then on.
 func TestNewTokenOnAPublicChannel(t *testing.T) {
 	inEveryVersion(t, func(t *testing.T, r *running, version string) {

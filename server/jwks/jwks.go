@@ -100,7 +100,11 @@ func (f *Fetcher) Fetch(ctx context.Context) error {
 	errs := make([]error, len(f.sources))
 	var group sync.WaitGroup
 	for i, s := range f.sources {
-		group.Go(func() { errs[i] = s.refresh(ctx) })
+		group.Go(func() {
+			if err := s.refresh(ctx); err != nil {
+				errs[i] = fmt.Errorf("fetch keys from %s: %w", s.url, err)
+			}
+		})
 	}
 	group.Wait()
 	return errors.Join(errs...)

@@ -336,7 +336,7 @@ func TestSeveralAddresses(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}, nil
 		})
 		k := New(Options{URLs: []string{"https://a.example", "https://b.example", "https://c.example"}, Transport: p, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)})
-		if err := k.Fetch(t.Context()); err == nil || err.Error() != "no route to host" {
+		if err := k.Fetch(t.Context()); err == nil || err.Error() != "fetch keys from https://c.example: no route to host" {
 			t.Errorf("fetched with %v", err)
 		}
 		v, err := auth.NewVerifier(auth.VerifierOptions{Source: k, AllowedRoles: []string{"anon"}})
