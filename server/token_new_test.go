@@ -180,12 +180,12 @@ func TestNewTokenGivesAndTakes(t *testing.T) {
 		r.exec(`select realtime.send('{}', $1, 'a')`, event)
 		c.wait("a message for one who may only read", broadcastOf("a", event))
 
-		// Several in a row: the last counts, also where one between them would have ended it.
-		for _, subject := range []string{"u1", "mute", "stranger", "u2"} {
+		// Several in a row: the last counts.
+		for _, subject := range []string{"u1", "mute", "u2", "mute", "u1"} {
 			c.renew(joinRef, "a", tokenFor(t, subject, time.Hour))
 		}
 		if ok, response := c.sends(joinRef, "a"); !ok {
-			t.Errorf("after four tokens, as the last: %s", response)
+			t.Errorf("after five tokens, as the last: %s", response)
 		}
 		c.renew(joinRef, "a", tokenFor(t, "stranger", time.Hour))
 		c.closes("a", "You do not have permissions to read from this Channel topic: a")
