@@ -33,7 +33,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		JWTRoleClaim: "role", AllowedRoles: []string{"anon", "authenticated", "service_role"}, BypassRoles: []string{"service_role"},
 		Addr: ":4000", AdminAddr: "127.0.0.1:4001", AllowedOrigins: []string{"*"},
-		MaxChannelsPerSocket: 100, MaxJoinsPerSecond: 100, MaxEventsPerSecond: 1000,
+		MaxChannelsPerSocket: 100, MaxJoinsPerSecond: 100, MaxEventsPerSecond: 1000, MaxPresenceEventsPerSecond: 50, MaxPresenceStateBytes: 1_000_000,
 		MaxFrameBytes: 5_000_000, MaxPayloadBytes: 3_000_000, MaxQueueBytes: 1_048_576,
 		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 10, IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
 		MaxRESTBodyBytes: 8_000_000, MaxRESTMessages: 1000,
