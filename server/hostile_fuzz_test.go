@@ -126,7 +126,7 @@ func FuzzPublicBytes(f *testing.F) {
 		"POST /readyz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\nffffffff\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x02\x00\x01", "",
 		upgradeRequest("/socket/websocket?vsn=2.0.0&apikey="+"good", "") + string(clientFrame(fin|opText, "hello")) + string(clientFrame(fin|opClose, "")),
 		"OPTIONS /api/broadcast HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\nAccess-Control-Request-Headers: a, b\r\n\r\n",
-		"GET /realtime/v1/api/ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: 1\r\n\r\nGET /api/presence/a HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /realtime/v1/api/ping HTTP/1.1\r\nHost: x\r\nX-Request-Id: 1\r\n\r\nGET /api/presence/a HTTP/1.1\r\nHost: x\r\nApikey: " + goodToken + "\r\n\r\n",
 		"POST /api/broadcast HTTP/1.1\r\nHost: x\r\nApikey: " + goodToken + "\r\nContent-Length: 59\r\n\r\n" + `{"messages":[{"topic":"t","event":"e","payload":{"a":[1]}}]}`,
 		"POST /api/broadcast/t%2f1/events/e%20?private=false HTTP/1.1\r\nHost: x\r\nAuthorization: bearer " + goodToken + "\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n",
 		"POST /api/broadcast/t/events/e?private=true HTTP/1.1\r\nHost: x\r\nApikey: " + goodToken + "\r\nContent-Type: application/octet-stream\r\nContent-Length: 1\r\n\r\n\xff",

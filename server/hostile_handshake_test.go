@@ -176,7 +176,7 @@ func restAlone(t *testing.T, sockets *socket.Server) *api.REST {
 	t.Cleanup(rooms.Close)
 	return api.NewREST(api.RESTOptions{
 		Verifier: verifier, Hub: rooms, WhenHearing: func(func()) func() { return func() {} }, Away: func() string { return "" },
-		Origins: sockets.Origins(), MaxBodyBytes: 10_000, MaxPayloadBytes: 1000, MessagesPerSecond: 10,
+		Origins: sockets.Origins(), Presence: func(hub.Room) []byte { return []byte("{}") }, MaxBodyBytes: 10_000, MaxPayloadBytes: 1000, MessagesPerSecond: 10,
 		Logger: slog.New(slog.DiscardHandler), Metrics: m,
 	})
 }

@@ -265,3 +265,43 @@ func TestRESTPrivateOnly(t *testing.T) {
 		t.Errorf("batch: %d %s", got.status, got.body)
 	}
 }
+
+// Who is present is told to those who may see it at this moment.
+func TestRESTPresenceFollowsTheRightOfTheMoment(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), func(c *Config) { c.PrivateOnly = true })
+	r.exec(presenceRights)
+	r.grant("u1", "a/b", "sees appears")
+	member := r.dial(token(t, "u1", "authenticated", nil))
+	joinRef := member.joined("a/b", withPresence("ann", true))
+	member.track(joinRef, "a/b", map[string]any{"n": 1})
+	member.learns("a/b", "ann:1")
+	ask := func(what, path string, status int, want string, more ...string) {
+		t.Helper()
+		got := r.rest("GET", path, token(t, "u2", "authenticated", nil), "", more...)
+		if got.status != status || !strings.Contains(got.body, want) {
+			t.Errorf("%s: %d %s, want %d %s", what, got.status, got.body, status, want)
+		}
+		if status == 200 && (got.header.Get("Content-Type") != "application/json; charset=utf-8" || got.header.Get("Cache-Control") != "no-store") {
+			t.Errorf("%s: %v", what, got.header)
+		}
+	}
+	const path = "/realtime/v1/api/presence/a%2Fb"
+	ask("no right", path+"?private=true", 403, `{"message":"Unauthorized"}`)
+	r.grant("u2", "a/b", "hears speaks appears")
+	ask("the right to broadcasts", path+"?private=true", 403, `{"message":"Unauthorized"}`)
+	r.grant("u2", "a/b", "sees")
+	ask("the right", path+"?private=true", 200, `{"ann":{"metas":[{`)
+	ask("the right, from a page", path+"?private=true", 200, `{"ann":{"metas":[{`, "Origin: https://a.example")
+	r.grant("u2", "a/b", "")
+	ask("no right any more", path+"?private=true", 403, `{"message":"Unauthorized"}`)
+	ask("the public room", path, 403, `{"message":"This project only allows private channels"}`)
+	ask("perhaps private", path+"?private=yes", 422, `{"errors":{"private":["is invalid"]}}`)
+	ask("a blank topic", "/api/presence/%20?private=true", 422, `{"errors":{"topic":["can't be blank"]}}`)
+	if got := r.rest("GET", path+"?private=true", "", ""); got.status != 401 {
+		t.Errorf("nobody: %d %s", got.status, got.body)
+	}
+	if n := metricstest.Value(t, r.metrics, "realtime_sends_refused_total", "Unauthorized"); n != 0 {
+		t.Errorf("%v questions were counted as sends", n)
+	}
+}

@@ -100,7 +100,8 @@ func (s *REST) batchAnswer(messages []protocol.BatchMessage, denials []denial) a
 			results[i].Message = protocol.SendDenied.Text(messages[i].Topic)
 		}
 		if worst.code == "" || d.status == http.StatusForbidden && worst.status != http.StatusForbidden {
-			worst.status, worst.code, worst.reason = d.status, d.code, d.reason
+			worst = d.answer(messages[i].Topic)
+			worst.sends = 0 // each is counted under its own code
 		}
 		s.Metrics.SendsRefused.WithLabelValues(string(d.code)).Inc()
 	}

@@ -60,7 +60,7 @@ func (s *REST) single(c *call) answer {
 	}
 	room := hub.Room{Name: topic, Private: private}
 	if d := s.allowed(c, maySend, room); d.code != "" {
-		return d.answer()
+		return d.answer(topic)
 	}
 	if why := s.Away(); why != "" {
 		return away(why)

@@ -28,8 +28,13 @@ type denial struct {
 	reason string // for the log
 }
 
-func (d denial) answer() answer {
-	return answer{status: d.status, body: message(d.text), code: d.code, sends: 1, reason: d.reason}
+// answer is that to a request about one topic.
+func (d denial) answer(topic string) answer {
+	a := answer{status: d.status, body: message(d.text), code: d.code, sends: 1}
+	if d.reason != "" {
+		a.reason = topic + ": " + d.reason
+	}
+	return a
 }
 
 // denialOf is a denial in the usual words of its code.
@@ -94,8 +99,12 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 			delete(open, d.topic)
 			each(d.topic, q.denial(d.answer))
 		case <-ctx.Done():
+			why := "the database did not answer in time"
+			if c.Context().Err() != nil { // the caller has gone, which is no trouble of ours
+				why = ""
+			}
 			for topic := range open {
-				each(topic, undecided(protocol.UnableToConnectToProject, "the database did not answer in time"))
+				each(topic, undecided(protocol.UnableToConnectToProject, why))
 			}
 			return
 		}

@@ -17,7 +17,7 @@ func (s *REST) presence(c *call) answer {
 	room := hub.Room{Name: topic, Private: private}
 	if a.code == "" {
 		if d := s.allowed(c, maySee, room); d.code != "" {
-			a = d.answer()
+			a = d.answer(topic)
 		}
 	}
 	if a.code != "" {

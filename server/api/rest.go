@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
@@ -22,7 +24,7 @@ type RESTOptions struct {
 	WhenHearing func(then func()) (cancel func()) // calls then once the database is heard
 	Away        func() (why string)               // why this server serves nobody at the moment; "" if it does
 	Origins     Origins
-	Presence    func(hub.Room) []byte // the payload of presence_state; nil: there is no presence to be asked for
+	Presence    func(hub.Room) []byte // the payload of presence_state
 
 	PrivateOnly       bool
 	MaxBodyBytes      int
@@ -45,6 +47,7 @@ type REST struct {
 	rates  *rates
 	bodies budget
 	asks   budget
+	lines  *rate.Limiter // of the log, about policies that fail and a database that is away
 }
 
 const (
@@ -55,11 +58,16 @@ const (
 	// answerTime is for what comes after the body, however long that took: the answer of the policies, room in the hub's
 	// log, and a client that reads slowly.
 	answerTime = 20 * time.Second
+	// linesPerSecond bounds what callers can write into the log, beside the level debug.
+	linesPerSecond = 50
 )
 
 // NewREST prepares the endpoints.
 func NewREST(o RESTOptions) *REST {
-	return &REST{RESTOptions: o, rates: newRates(o.MessagesPerSecond), bodies: budget{limit: maxBodies}, asks: budget{limit: maxAsks}}
+	return &REST{
+		RESTOptions: o, rates: newRates(o.MessagesPerSecond), bodies: budget{limit: maxBodies}, asks: budget{limit: maxAsks},
+		lines: rate.NewLimiter(linesPerSecond, linesPerSecond),
+	}
 }
 
 // answer is what a request gets. A refusal has a code.
@@ -84,9 +92,7 @@ func (s *REST) mount(mux *http.ServeMux) {
 		mux.Handle(prefix+"/api/ping", s.endpoint("ping", http.MethodGet, s.ping))
 		mux.Handle(prefix+"/api/broadcast", s.endpoint("broadcast", http.MethodPost, s.admitted(s.batch)))
 		mux.Handle(prefix+"/api/broadcast/{topic}/events/{event}", s.endpoint("broadcast_single", http.MethodPost, s.admitted(s.single)))
-		if s.Presence != nil {
-			mux.Handle(prefix+"/api/presence/{topic}", s.endpoint("presence", http.MethodGet, s.admitted(s.presence)))
-		}
+		mux.Handle(prefix+"/api/presence/{topic}", s.endpoint("presence", http.MethodGet, s.admitted(s.presence)))
 	}
 }
 
@@ -124,10 +130,11 @@ func (s *REST) endpoint(route, method string, do func(*call) answer) http.Handle
 	})
 }
 
-// log tells operators of a refusal. What is not the caller's doing they should see without asking.
+// log tells operators of a refusal. What is not the caller's doing they see without asking, as far as there are not too many:
+// the metrics count every one.
 func (s *REST) log(c *call, route, id string, a answer) {
 	level := slog.LevelDebug
-	if a.reason != "" {
+	if a.reason != "" && s.lines.Allow() {
 		level = slog.LevelInfo
 	}
 	s.Logger.Log(c.Context(), level, "request refused", "route", route, "status", a.status, "code", string(a.code), "reason", a.reason,
