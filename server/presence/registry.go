@@ -52,7 +52,7 @@ func (g *Registry) Enter(s *hub.Subscription, key string) *Member {
 	return m
 }
 
-// State is the payload of the room's presence_state.
+// State is the payload of the room's presence_state, not to be changed.
 func (g *Registry) State(room hub.Room) []byte {
 	g.mu.Lock()
 	r := g.rooms[room]

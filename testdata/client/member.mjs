@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
+import { isDeepStrictEqual } from 'node:util'
 import { reason } from './release.mjs'
 import { Seen } from './seen.mjs'
 
 // Member is one channel of one client. Its log holds what the client's application sees, in order: {status, error},
-// {system} and {event, payload, meta}.
+// {system} and {event, payload, meta}; and of presence, if the config asks for it, {synced}, {came} and {went}.
 export class Member {
   constructor(client, topic, config) {
     this.client = client
@@ -12,7 +13,13 @@ export class Member {
     this.channel = client.channel(topic, { config })
       .on('broadcast', { event: '*' }, ({ event, payload, meta }) => this.log.add({ event, payload, meta }))
       .on('system', {}, (system) => this.log.add({ system }))
-      .subscribe((status, err) => this.log.add({ status, error: reason(err), cause: err?.cause }))
+    if (config.presence) {
+      this.channel
+        .on('presence', { event: 'join' }, ({ key }) => this.log.add({ came: key }))
+        .on('presence', { event: 'leave' }, ({ key }) => this.log.add({ went: key }))
+        .on('presence', { event: 'sync' }, () => this.log.add({ synced: true }))
+    }
+    this.channel.subscribe((status, err) => this.log.add({ status, error: reason(err), cause: err?.cause }))
   }
 
   status(status) {
@@ -26,6 +33,16 @@ export class Member {
 
   hears(event) {
     return this.log.until((e) => e.event === event, `broadcast ${event}`)
+  }
+
+  // present is who the client says is present: what each tracked, by key, in the order of n.
+  get present() {
+    const plain = ({ presence_ref, ...tracked }) => tracked
+    return Object.fromEntries(Object.entries(this.channel.presenceState()).map(([key, tracked]) => [key, tracked.map(plain).sort((a, b) => a.n - b.n)]))
+  }
+
+  knows(present) {
+    return this.log.until((e) => e.synced && isDeepStrictEqual(this.present, present), `${JSON.stringify(present)} to be present`)
   }
 
   get heard() {

@@ -5,6 +5,7 @@
 import { createInterface } from 'node:readline'
 import database from './scenarios/database.mjs'
 import join from './scenarios/join.mjs'
+import presence from './scenarios/presence.mjs'
 import publicly from './scenarios/public.mjs'
 import rest from './scenarios/rest.mjs'
 import rights from './scenarios/rights.mjs'
@@ -14,7 +15,7 @@ import { Skipped } from './release.mjs'
 import { Scenario } from './scenario.mjs'
 
 const { VSN: vsn, SERVER_URL: url, JWT_SECRET: secret } = process.env
-const scenarios = { ...publicly, ...join, ...database, ...rights, ...rest, ...tokens, ...server }
+const scenarios = { ...publicly, ...presence, ...join, ...database, ...rights, ...rest, ...tokens, ...server }
 
 console.log = console.error // standard output is for the protocol
 const say = (line) => process.stdout.write(JSON.stringify(line) + '\n')
