@@ -79,8 +79,20 @@ var MissedMarks string
 //go:embed missed_messages.sql
 var MissedMessages string
 
+//go:embed missed_range.sql
+var MissedRange string
+
 //go:embed probe.sql
 var Probe string
+
+//go:embed replay_after.sql
+var ReplayAfter string
+
+//go:embed replay_messages.sql
+var ReplayMessages string
+
+//go:embed replay_since.sql
+var ReplaySince string
 
 //go:embed roles.sql
 var Roles string

@@ -17,14 +17,15 @@ import (
 // backlog is what was committed while nobody listened. It is told when the new connection is proven to hear, a piece at a
 // time between its notifications: these are told at once, except messages, which would overtake; they are told when the
 // backlog has been.
+//
+// It is told in the order of sending, so that what a sender could see comes before what he sent. An outage in the middle of
+// it makes it two: to the end of the first, in which it goes on where it was, and from there.
 type backlog struct {
-	from, to snapshot.Snapshot // what the second sees and the first does not
-	history  history
-	after    cursor   // of the journal: the next page begins behind it
-	missed   []wanted // of the page before it: to be told
-	read     bool     // there is no next page
-	late     []wanted // heard meanwhile
-	told     int
+	parts   []part
+	history history
+	missed  []wanted // of the page read last: to be told
+	late    []wanted // heard meanwhile
+	told    int
 
 	wait    time.Duration // after an attempt that failed; 0: it did not
 	due     time.Time     // when the next is made
@@ -33,7 +34,23 @@ type backlog struct {
 	dropped bool // not all of it is there any more, and that was said
 }
 
-// cursor is a place among entries that are sorted by transaction and something else.
+// part is what one snapshot sees and another does not.
+type part struct {
+	from, to snapshot.Snapshot
+	after    int64 // the next page begins behind this place in the journal
+	last     int64 // the last place
+	ranged   bool  // last is known
+}
+
+// partsSince is what was missed since a moment.
+func partsSince(from moment, to snapshot.Snapshot) []part {
+	if from.to.IsZero() {
+		return []part{{from: from.snapshot, to: to}}
+	}
+	return []part{{from: from.snapshot, to: from.to, after: from.place}, {from: from.to, to: to}}
+}
+
+// cursor is a place among marks, which are sorted by transaction and aim.
 type cursor struct {
 	xid   snapshot.XID
 	place string
@@ -42,6 +59,8 @@ type cursor struct {
 const (
 	// pageSize is how many entries are looked at in one go; few of them may have been missed.
 	pageSize = 2000
+	// rangeTime is for finding out where the entries lie that were missed, once in an outage: millions take seconds.
+	rangeTime = 30 * time.Second
 	// maxMissedMarks is how many different marks are told. Beyond, one that means everyone says it all.
 	maxMissedMarks = 10_000
 )
@@ -63,7 +82,7 @@ func (f *Feed) catchUp(ctx context.Context, at *found) bool {
 	}
 	from, same, err := f.seen.resume(at.position)
 	if !same {
-		f.options.Sink.Rewound(from)
+		f.options.Sink.Rewound(from.snapshot)
 	}
 	f.options.Sink.CatchingUp()
 	if err != nil {
@@ -72,11 +91,11 @@ func (f *Feed) catchUp(ctx context.Context, at *found) bool {
 		f.options.Sink.CaughtUp()
 		return true
 	}
-	b := &backlog{from: from, to: at.snapshot, history: at.history, after: cursor{from.Oldest(), "0"}}
+	b := &backlog{parts: partsSince(from, at.snapshot), history: at.history}
 	var marks missedMarks
-	for next, more := (cursor{xid: from.Oldest()}), true; more && !marks.everyone; {
+	for next, more := (cursor{xid: from.snapshot.Oldest()}), true; more && !marks.everyone; {
 		if !f.insist(ctx, at.losses, func() (err error) {
-			next, more, err = f.missedMarks(ctx, b, next, &marks)
+			next, more, err = f.missedMarks(ctx, b, part{from: from.snapshot, to: at.snapshot}, next, &marks)
 			return err
 		}) {
 			return false
@@ -192,7 +211,7 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 		b.missed = b.missed[n:]
 		b.told += n
 		f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMessage.String()).Add(float64(n))
-	case !b.read:
+	case len(b.parts) > 0:
 		f.readOn(ctx, b)
 	case len(b.late) > 0:
 		n := min(len(b.late), maxFetch)
@@ -207,7 +226,14 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 
 // readOn reads the next page. All before it has been told.
 func (f *Feed) readOn(ctx context.Context, b *backlog) {
-	missed, last, err := f.missedMessages(ctx, b)
+	p := &b.parts[0]
+	var missed []wanted
+	last, err := p.after, error(nil)
+	if !p.ranged {
+		err = f.findRange(ctx, b, p)
+	} else if p.after < p.last {
+		missed, last, err = f.missedMessages(ctx, b, p)
+	}
 	if err != nil {
 		if b.wait == 0 && ctx.Err() == nil {
 			f.options.Logger.Warn("what was missed cannot be read; trying again", "err", err)
@@ -217,53 +243,86 @@ func (f *Feed) readOn(ctx context.Context, b *backlog) {
 		return
 	}
 	b.wait = 0
-	if b.read = last == b.after; b.read {
-		f.seen.advance(b.to, time.Now())
-	} else if last.xid != b.after.xid { // a moment lies between transactions
-		f.seen.advance(b.from.Upto(b.after.xid, b.to), time.Now())
+	switch {
+	case !p.ranged:
+		p.ranged = true
+	case last == p.after: // nothing follows
+		f.seen.advance(p.to, time.Now())
+		b.parts = b.parts[1:]
+	default:
+		f.seen.reach(moment{snapshot: p.from, to: p.to, place: p.after, at: time.Now()})
+		b.missed, p.after = missed, last
 	}
-	b.missed, b.after = missed, last
+}
+
+// findRange finds the places between which all lies that is missing: transactions that last have entries far back.
+func (f *Feed) findRange(ctx context.Context, b *backlog, p *part) error {
+	limits := f.options.fetchLimits
+	limits.Statement = max(limits.Statement, rangeTime)
+	return f.ask(ctx, b.history, limits, func(batch *pgx.Batch) {
+		batch.Queue(sql.MissedRange, p.from.String(), p.to.String())
+	}, func(results pgx.BatchResults) error {
+		var first, last *int64
+		if err := results.QueryRow().Scan(&first, &last); err != nil || last == nil {
+			return err
+		}
+		p.after, p.last = max(p.after, *first-1), *last
+		return nil
+	})
 }
 
 // missedMarks adds a page of the marks that were missed, and returns the last one looked at. Those that are known to have
 // been heard are no news.
-func (f *Feed) missedMarks(ctx context.Context, b *backlog, after cursor, marks *missedMarks) (last cursor, more bool, err error) {
-	var m Mark
-	var text string
-	last, err = f.page(ctx, b, sql.MissedMarks, after, []any{&m.Subject, &m.Topic, &text}, func(at cursor) error {
-		t, err := parseToken(text)
-		if m.XID = at.xid; err == nil && !f.seen.heard(t, m) {
-			marks.add(m)
-		}
+func (f *Feed) missedMarks(ctx context.Context, b *backlog, p part, after cursor, marks *missedMarks) (last cursor, more bool, err error) {
+	last = after
+	err = f.page(ctx, b, p, sql.MissedMarks, []any{strconv.FormatUint(uint64(after.xid), 10), after.place, pageSize}, func(rows pgx.Rows) error {
+		var m Mark
+		var xid, place, text string
+		var missed bool
+		_, err := pgx.ForEachRow(rows, []any{&xid, &place, &missed, &m.Subject, &m.Topic, &text}, func() (err error) {
+			if m.XID, err = snapshot.ParseXID(xid); err != nil {
+				return err
+			}
+			last = cursor{m.XID, place}
+			t, err := parseToken(text)
+			if missed && err == nil && !f.seen.heard(t, m) {
+				marks.add(m)
+			}
+			return err
+		})
 		return err
 	})
 	return last, last != after, err
 }
 
-// missedMessages is the next page of the journal: what was missed, and the last entry looked at.
-func (f *Feed) missedMessages(ctx context.Context, b *backlog) (missed []wanted, last cursor, err error) {
-	var text string
-	last, err = f.page(ctx, b, sql.MissedMessages, b.after, []any{&text}, func(at cursor) error {
-		t, err := parseToken(text)
-		if err != nil {
+// missedMessages is the next page of the journal: what was missed, and the last place looked at.
+func (f *Feed) missedMessages(ctx context.Context, b *backlog, p *part) (list []wanted, last int64, err error) {
+	last = p.after
+	err = f.page(ctx, b, *p, sql.MissedMessages, []any{p.after, p.last, pageSize}, func(rows pgx.Rows) error {
+		var xid, text string
+		var missed bool
+		_, err := pgx.ForEachRow(rows, []any{&xid, &last, &missed, &text}, func() error {
+			x, err := snapshot.ParseXID(xid)
+			if err != nil {
+				return err
+			}
+			t, err := parseToken(text)
+			if w := (wanted{entry{x, last}, t}); missed && err == nil && !f.seen.has(w) {
+				list = append(list, w)
+			}
 			return err
-		}
-		seq, err := strconv.ParseInt(at.place, 10, 64)
-		if w := (wanted{entry{at.xid, seq}, t}); err == nil && !f.seen.has(w) {
-			missed = append(missed, w)
-		}
+		})
 		return err
 	})
-	return missed, last, err
+	return list, last, err
 }
 
-// page asks for what follows a place, and gives those that were missed.
-func (f *Feed) page(ctx context.Context, b *backlog, query string, after cursor, columns []any, each func(cursor) error) (last cursor, err error) {
-	last = after
+// page asks for what follows a place, and whether something that does was dropped.
+func (f *Feed) page(ctx context.Context, b *backlog, p part, query string, args []any, each func(pgx.Rows) error) error {
 	var dropped bool
-	err = f.ask(ctx, b.history, func(batch *pgx.Batch) {
-		batch.Queue(sql.Dropped, b.from.String())
-		batch.Queue(query, b.from.String(), b.to.String(), strconv.FormatUint(uint64(after.xid), 10), after.place, pageSize)
+	err := f.ask(ctx, b.history, f.options.fetchLimits, func(batch *pgx.Batch) {
+		batch.Queue(sql.Dropped, p.from.String())
+		batch.Queue(query, append([]any{p.from.String(), p.to.String()}, args...)...)
 	}, func(results pgx.BatchResults) error {
 		if err := results.QueryRow().Scan(&dropped); err != nil {
 			return err
@@ -272,30 +331,18 @@ func (f *Feed) page(ctx context.Context, b *backlog, query string, after cursor,
 		if err != nil {
 			return err
 		}
-		var xid, place string
-		var missed bool
-		_, err = pgx.ForEachRow(rows, append([]any{&xid, &place, &missed}, columns...), func() error {
-			x, err := snapshot.ParseXID(xid)
-			if last = (cursor{x, place}); err != nil || !missed {
-				return err
-			}
-			return each(last)
-		})
-		return err
+		return each(rows)
 	})
-	if err != nil {
-		return after, err
-	}
-	if dropped && !b.dropped {
+	if err == nil && dropped && !b.dropped {
 		b.dropped = true
 		f.missed("dropped")
 	}
-	return last, nil
+	return err
 }
 
 // ask puts questions to the server that is listened to, and to no other.
-func (f *Feed) ask(ctx context.Context, h history, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	return postgres.Short(ctx, f.options.Pool, f.options.fetchLimits, false,
+func (f *Feed) ask(ctx context.Context, h history, l postgres.Limits, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	return postgres.Short(ctx, f.options.Pool, l, false,
 		func(batch *pgx.Batch) {
 			batch.Queue(sql.Horizon)
 			fill(batch)

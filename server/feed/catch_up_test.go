@@ -81,7 +81,7 @@ func transaction(t *testing.T, b *bundle) (tx pgx.Tx, send func(int)) {
 	}
 }
 
-// By transaction, and within one in the order of statements: also those that began before the outage.
+// In the order of sending, also what is of transactions that began before the outage.
 func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
 	t.Parallel()
 	o := startWithOutages(t, nil)
@@ -98,9 +98,9 @@ func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.exec(t, `begin; select realtime.send('6', 'e', 't'); rollback; select realtime.send('7', 'e', 't'), realtime.send_binary('8', 'e', 't')`)
-	want := append([]string{"catching up"}, sent(1, 5)...)
+	want := append([]string{"catching up"}, sent(1)...)
 	want = append(want, "message t e false 4")
-	want = append(want, sent(7, 8)...)
+	want = append(want, sent(5, 7, 8)...)
 	want = append(want, "caught up")
 	if got := o.end(t); !slices.Equal(got, want) {
 		t.Errorf("said %q\nwant %q", got, want)
@@ -112,6 +112,22 @@ func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
 	if got := o.await(t, "message t e true 9"); !slices.Equal(got, sent(2, 9)) {
 		t.Errorf("afterwards: %q", got)
 	}
+}
+
+// What a sender could see was there before what he sent, whichever transaction began first.
+func TestWhatASenderSawIsToldBeforeWhatHeSent(t *testing.T) {
+	t.Parallel()
+	o := startWithOutages(t, nil)
+	early, sendEarly := transaction(t, o.bundle)
+	o.begin(t)
+	sendEarly(1)
+	o.exec(t, `select realtime.send('2', 'e', 't')`)
+	sendEarly(3)
+	o.exec(t, `select realtime.send('4', 'e', 't')`)
+	if err := early.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.saidMessages(t, o.end(t), sent(1, 2, 3, 4))
 }
 
 // The oldest transaction of all, which where other tests run is one of theirs.

@@ -96,7 +96,7 @@ func TestBacklogWaitsForThoseWhoAreDecided(t *testing.T) {
 	} {
 		f, sink := quiet(), &told{settled: test.settled}
 		f.options.Sink = sink
-		f.backlog = &backlog{read: true}
+		f.backlog = &backlog{}
 		if test.heard {
 			f.lease.renew(time.Now(), time.Hour)
 		}
@@ -149,8 +149,8 @@ func TestProofs(t *testing.T) {
 		f.options.Sink, f.epoch, f.since, f.backlog = &told{}, 7, test.since, test.backlog
 		f.seen.begin(behind, now)
 		f.apply(t.Context(), []hint{{kind: hintProven, proof: &test.proof}})
-		if f.Hearing() != test.hearing || f.hearing != test.hearing || f.seen.floor().String() != test.floor {
-			t.Errorf("%s: hears %t, the floor %s", test.name, f.Hearing(), f.seen.floor())
+		if f.Hearing() != test.hearing || f.hearing != test.hearing || f.seen.floor().snapshot.String() != test.floor {
+			t.Errorf("%s: hears %t, the floor %s", test.name, f.Hearing(), f.seen.floor().snapshot)
 		}
 	}
 }

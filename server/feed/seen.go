@@ -23,10 +23,26 @@ type history struct {
 	started  string // the server
 }
 
-// moment is one up to which everything has been told.
+// moment is one up to which everything has been told: what its snapshot sees, and in the middle of a backlog also what a
+// later one sees, up to a place.
 type moment struct {
 	snapshot snapshot.Snapshot
+	to       snapshot.Snapshot // of the backlog; zero: there is none
+	place    int64             // in it
 	at       time.Time
+}
+
+// tells tells whether a message was told by then.
+func (m moment) tells(e entry) bool {
+	return m.snapshot.Sees(e.xid) || e.seq <= m.place && m.to.Sees(e.xid)
+}
+
+// furthest is the snapshot that has seen most.
+func (m moment) furthest() snapshot.Snapshot {
+	if m.to.IsZero() {
+		return m.snapshot
+	}
+	return m.to
 }
 
 // seen remembers what was told, so that nothing is told twice and nothing is left out. Only the feed's own goroutine uses
@@ -36,10 +52,10 @@ type moment struct {
 // received when it was promoted, are given out again. So what was told is known by its token, and after such a break
 // everything since a moment that is old enough is looked at once more.
 type seen struct {
-	at        position               // of the last connection
-	moments   []moment               // oldest first; the last is the floor
-	delivered map[token]snapshot.XID // since the first moment
-	marks     map[token]heardMark    // the same
+	at        position            // of the last connection
+	moments   []moment            // oldest first; the last is the floor
+	delivered map[token]entry     // since the first moment
+	marks     map[token]heardMark // the same
 }
 
 // heardMark is what a notification said. Anyone may have sent it, but not before the token was committed.
@@ -52,30 +68,30 @@ const (
 	// settled is how long ago a moment must be for its transactions to have reached the disk and every standby that may be
 	// promoted. Postgres writes what was committed asynchronously within 30 s at the latest.
 	settled = time.Minute
-	// maxDelivered bounds what is remembered for it (about 40 bytes each): on a busy database the oldest moment is younger.
+	// maxDelivered bounds what is remembered for it (about 50 bytes each): on a busy database the oldest moment is younger.
 	maxDelivered = 1 << 18
 	// maxMarks bounds the marks that are remembered. Beyond it all are forgotten, and would be told again.
 	maxMarks = 1 << 16
 )
 
 func newSeen() seen {
-	return seen{delivered: map[token]snapshot.XID{}, marks: map[token]heardMark{}}
+	return seen{delivered: map[token]entry{}, marks: map[token]heardMark{}}
 }
 
-// floor is the last moment: all that it sees was told.
-func (s *seen) floor() snapshot.Snapshot {
+// floor is the last moment: all up to it was told.
+func (s *seen) floor() moment {
 	if len(s.moments) == 0 {
-		return snapshot.Snapshot{}
+		return moment{}
 	}
-	return s.moments[len(s.moments)-1].snapshot
+	return s.moments[len(s.moments)-1]
 }
 
 func (s *seen) has(w wanted) bool {
 	_, told := s.delivered[w.token]
-	return told || s.floor().Sees(w.xid)
+	return told || s.floor().tells(w.entry)
 }
 
-func (s *seen) add(w wanted) { s.delivered[w.token] = w.xid }
+func (s *seen) add(w wanted) { s.delivered[w.token] = w.entry }
 
 // hear remembers a mark that was told, if it can be known again. The first one is meant: the token was not known before.
 func (s *seen) hear(t token, m Mark) {
@@ -102,7 +118,7 @@ var aimSeed = maphash.MakeSeed()
 func (s *seen) begin(at position, now time.Time) {
 	*s = newSeen()
 	s.at = at
-	s.moments = []moment{{at.snapshot, now}}
+	s.moments = []moment{{snapshot: at.snapshot, at: now}}
 }
 
 var (
@@ -112,7 +128,7 @@ var (
 
 // resume chooses the moment from which on a new connection has to catch up. same: Postgres has run on since the last
 // connection was made. After an error there is no such moment: what was missed cannot be known.
-func (s *seen) resume(at position) (from snapshot.Snapshot, same bool, err error) {
+func (s *seen) resume(at position) (from moment, same bool, err error) {
 	before := s.at
 	s.at = at
 	if at.history.database != before.history.database {
@@ -122,7 +138,7 @@ func (s *seen) resume(at position) (from snapshot.Snapshot, same bool, err error
 	if same = at.history == before.history && slices.ContainsFunc(at.processes, survivor); !same {
 		s.moments = s.moments[:1]
 	}
-	if at.snapshot.OlderThan(s.floor()) {
+	if at.snapshot.OlderThan(s.floor().furthest()) {
 		return from, false, errRewound
 	}
 	return s.floor(), same, nil
@@ -130,11 +146,16 @@ func (s *seen) resume(at position) (from snapshot.Snapshot, same bool, err error
 
 // advance adds a moment: what to sees has been told.
 func (s *seen) advance(to snapshot.Snapshot, now time.Time) {
-	if to.OlderThan(s.floor()) {
+	if to.OlderThan(s.floor().snapshot) {
 		return // two heartbeats met on their way
 	}
-	s.moments = append(s.moments, moment{to, now})
-	s.trim(now)
+	s.reach(moment{snapshot: to, at: now})
+}
+
+// reach adds a moment.
+func (s *seen) reach(m moment) {
+	s.moments = append(s.moments, m)
+	s.trim(m.at)
 }
 
 // trim forgets moments that are older than need be, and what was told before the first that is left. It waits until there
@@ -153,8 +174,8 @@ func (s *seen) trim(now time.Time) {
 		return
 	}
 	s.moments = slices.Clone(s.moments[keep:])
-	for told, xid := range s.delivered {
-		if s.moments[0].snapshot.Sees(xid) {
+	for told, entry := range s.delivered {
+		if s.moments[0].tells(entry) {
 			delete(s.delivered, told)
 		}
 	}

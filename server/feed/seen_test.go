@@ -48,10 +48,10 @@ func TestWhereToGoOn(t *testing.T) {
 			p := at(t, fmt.Sprintf("%[1]d:%[1]d:", 100*(i+1)), history{})
 			s.advance(p.snapshot, start.Add(time.Duration(i)*30*time.Second))
 		}
-		s.advance(s.floor(), start.Add(121*time.Second)) // of the moments a minute old the last is enough
+		s.advance(s.floor().snapshot, start.Add(121*time.Second)) // of the moments a minute old the last is enough
 		from, same, err := s.resume(at(t, tt.snapshot, tt.history, tt.processes...))
-		if from.String() != tt.from || same != tt.same || !errors.Is(err, tt.err) {
-			t.Errorf("%s: from %s, same %t, %v; want %s, %t, %v", tt.name, from, same, err, tt.from, tt.same, tt.err)
+		if from.snapshot.String() != tt.from || same != tt.same || !errors.Is(err, tt.err) {
+			t.Errorf("%s: from %s, same %t, %v; want %s, %t, %v", tt.name, from.snapshot, same, err, tt.from, tt.same, tt.err)
 		}
 	}
 }
@@ -64,8 +64,8 @@ func TestBreakIsPast(t *testing.T) {
 	s.advance(at(t, "200:200:", history{}).snapshot, time.Now())
 	for i, want := range []bool{false, true} {
 		from, same, err := s.resume(at(t, "300:300:", history{"a", "2", "noon"}, 7))
-		if err != nil || same != want || from.String() != "100:100:" {
-			t.Errorf("connection %d: from %s, same %t, %v", i, from, same, err)
+		if err != nil || same != want || from.snapshot.String() != "100:100:" {
+			t.Errorf("connection %d: from %s, same %t, %v", i, from.snapshot, same, err)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestFloorNeverGoesBack(t *testing.T) {
 	for _, told := range []string{"200:200:", "150:150:"} {
 		s.advance(at(t, told, history{}).snapshot, now)
 	}
-	if got := s.floor().String(); got != "200:200:" {
+	if got := s.floor().snapshot.String(); got != "200:200:" {
 		t.Errorf("the floor is %s", got)
 	}
 }

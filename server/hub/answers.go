@@ -74,7 +74,9 @@ func (e answer) apply(w *worker) {
 		s.member.Admitted(g.rights)
 	}
 	for _, frame := range release.frames {
-		w.deliver(s, frame)
+		if w.deliver(s, frame); g.state == gateEnded { // too much waits behind its history
+			return
+		}
 	}
 	w.withheld(s, release.withheld)
 	if g.state != gateOpen {
@@ -88,6 +90,7 @@ func (e answer) apply(w *worker) {
 	if !first {
 		s.member.Decided(g.rights)
 	}
+	w.replay(s)
 }
 
 // withheld tells a member of frames that it was not given.

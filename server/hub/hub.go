@@ -191,6 +191,7 @@ type Subscription struct {
 	subject string
 	member  Member
 	gate    gate
+	history history
 	place   int  // among the members of its room
 	counted bool // by the log, as one of its room
 

@@ -27,6 +27,7 @@ func (w *worker) add(s *Subscription) {
 
 func (w *worker) remove(s *Subscription) {
 	s.gate.close()
+	s.history.drop()
 	w.settle(s)
 	w.discount(s)
 	members := w.rooms[s.room]

@@ -13,6 +13,7 @@ import (
 // commit is a transaction of the model's database.
 type commit struct {
 	xid     snapshot.XID
+	place   int // in the order of sending
 	message bool
 	allowed bool // whether the subject has the right after it
 	sees    bool // and that to who is present
@@ -27,10 +28,17 @@ func (c *commit) String() string {
 	return fmt.Sprint(c.xid)
 }
 
+// opened is a transaction that has begun, and perhaps sent already.
+type opened struct {
+	xid   snapshot.XID
+	place int
+}
+
 // database commits transactions in another order than it began them, and gives some up.
 type database struct {
 	commits []*commit
-	open    []snapshot.XID // begun
+	open    []opened
+	sent    int // places given out
 	next    snapshot.XID
 	ended   snapshot.XID // the highest that was committed or rolled back
 	allowed bool
@@ -41,17 +49,27 @@ func (d *database) begin() { *d = database{next: 100, ended: 99, allowed: true, 
 
 func (d *database) commit(rng *rand.Rand) {
 	for len(d.open) == 0 || rng.IntN(2) == 0 {
-		d.open = append(d.open, d.next)
+		d.open = append(d.open, opened{xid: d.next})
 		d.next++
 	}
+	for _, i := range rng.Perm(len(d.open)) {
+		if d.open[i].place == 0 && rng.IntN(2) == 0 {
+			d.sent++
+			d.open[i].place = d.sent
+		}
+	}
 	i := rng.IntN(len(d.open))
-	x := d.open[i]
+	x, place := d.open[i].xid, d.open[i].place
+	if place == 0 {
+		d.sent++
+		place = d.sent
+	}
 	d.open = slices.Delete(d.open, i, i+1)
 	d.ended = max(d.ended, x)
 	if rng.IntN(3) == 0 {
 		return // rolled back
 	}
-	c := &commit{xid: x}
+	c := &commit{xid: x, place: place}
 	switch rng.IntN(8) {
 	case 0:
 		d.allowed = false
@@ -73,9 +91,9 @@ func (d *database) commit(rng *rand.Rand) {
 func (d *database) snapshot() snapshot.Snapshot {
 	xmax := d.ended + 1
 	var running []string
-	for _, x := range slices.Sorted(slices.Values(d.open)) {
-		if x < xmax {
-			running = append(running, fmt.Sprint(x))
+	for _, o := range slices.SortedFunc(slices.Values(d.open), func(a, b opened) int { return cmp.Compare(a.xid, b.xid) }) {
+		if o.xid < xmax {
+			running = append(running, fmt.Sprint(o.xid))
 		}
 	}
 	xmin := fmt.Sprint(xmax)
@@ -116,7 +134,7 @@ type hearer struct {
 	moments    []moment
 	catchingUp bool
 	to         moment           // of the connection, where the backlog ends
-	backlog    []*commit        // messages that were missed, by transaction
+	backlog    []*commit        // messages that were missed, in the order of sending
 	late       []*commit        // heard while there was a backlog
 	base       map[*commit]bool // told in a backlog that was not told to its end, or given up
 }
@@ -182,7 +200,7 @@ func (m *model) connect() {
 			m.marked = m.marked || m.sub.gate.state != gateEnded && !m.sub.gate.since.Sees(c.xid)
 		}
 	}
-	slices.SortFunc(m.backlog, func(a, b *commit) int { return cmp.Compare(a.xid, b.xid) })
+	slices.SortFunc(m.backlog, func(a, b *commit) int { return cmp.Compare(a.place, b.place) })
 }
 
 // hear takes the next notification: marks at once, messages behind the backlog.
@@ -214,7 +232,7 @@ func (m *model) catchUp() {
 		c := m.backlog[0]
 		m.backlog = m.backlog[1:]
 		for _, other := range m.commits[:m.to.commits] { // after an outage in the middle of it this goes on from here
-			m.base[other] = m.base[other] || other.xid < c.xid
+			m.base[other] = m.base[other] || other.place < c.place
 		}
 		m.give(c, false)
 	case len(m.late) > 0:

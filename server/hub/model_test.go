@@ -43,6 +43,7 @@ type play struct {
 	crashes  bool // outages in which transaction ids are lost
 	hopeless bool // outages that cannot be caught up
 	watching bool // there is presence, with a right of its own
+	replays  bool // half of the members want what was before them
 }
 
 type model struct {
@@ -63,6 +64,7 @@ type model struct {
 	warned    bool // the member was told that something is missing
 	frames    map[*protocol.Frame]*told
 	members   members
+	past      past
 	found     []string // violations
 }
 
@@ -89,9 +91,10 @@ func newModel(seed uint64, p play) *model {
 
 func (m *model) join() {
 	m.sub = NewSubscription(Room{modelTopic, true}, 0, modelSubject, m)
-	m.ended, m.admitted, m.last, m.withheld, m.marked, m.warned = false, -1, 0, 0, false, false
+	m.ended, m.admitted, m.withheld, m.marked, m.warned = false, -1, 0, false, false
 	m.delivered = map[*told]bool{}
 	m.members.leave()
+	m.wish()
 	join{m.sub}.apply(m.worker)
 }
 
@@ -100,7 +103,7 @@ func (m *model) join() {
 func (m *model) Ask(sub *Subscription, round uint64, first bool) {
 	m.questions = append(m.questions, &question{sub: sub, round: round, first: first, asked: -1})
 }
-func (m *model) Admitted(r Rights)  { m.members.decided(r) }
+func (m *model) Admitted(r Rights)  { m.members.decided(r); m.remember(r) }
 func (m *model) Paused()            {}
 func (m *model) Held()              {}
 func (m *model) Decided(r Rights)   { m.members.decided(r) }
@@ -111,6 +114,9 @@ func (m *model) Ended(End, Verdict) { m.ended = true }
 func (m *model) Deliver(f *protocol.Frame) Outlet {
 	if f.Extension() == protocol.ExtensionPresence {
 		m.hearsOfMembers(f)
+		return nil
+	}
+	if m.replayed(f) {
 		return nil
 	}
 	this := m.frames[f]
@@ -139,7 +145,7 @@ func (m *model) step() {
 	if m.watching && m.rng.IntN(3) == 0 {
 		m.changeMembers()
 	}
-	switch m.rng.IntN(12) {
+	switch m.rng.IntN(13) {
 	case 0, 1, 2:
 		m.commit(m.rng)
 	case 3, 4, 5:
@@ -156,6 +162,8 @@ func (m *model) step() {
 		}
 	case 11:
 		m.disturb()
+	case 12:
+		m.replay()
 	}
 	if m.ended && m.rng.IntN(4) == 0 || !m.ended && m.rng.IntN(20) == 0 {
 		leave{m.sub}.apply(m.worker)
@@ -239,6 +247,9 @@ func (m *model) settle() {
 		m.look()
 		m.answer()
 	}
+	for range len(m.past.pages) {
+		m.replay()
+	}
 	m.tellMembers()
 }
 
@@ -258,6 +269,9 @@ func (m *model) complete() {
 	}
 	if m.watching && m.allowed && m.sees {
 		m.completeMembers()
+	}
+	if len(m.past.missing) > 0 {
+		m.violation("%d messages of the past not given", len(m.past.missing))
 	}
 	missing := 0
 	for i, c := range m.commits {
@@ -285,6 +299,7 @@ func (p play) run(seed uint64) []string {
 
 var plays = []play{
 	{}, {outages: true}, {watching: true}, {watching: true, outages: true, forgery: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
+	{replays: true}, {replays: true, outages: true, forgery: true}, {replays: true, outages: true, crashes: true, hopeless: true}, {replays: true, watching: true, outages: true},
 }
 
 func TestNothingIsDeliveredWithoutTheRight(t *testing.T) {

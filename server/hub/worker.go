@@ -151,7 +151,18 @@ func (w *worker) give(s *Subscription, f *protocol.Frame, xid snapshot.XID) {
 	}
 }
 
+// deliver gives a frame that has passed the gate, behind the subscription's history.
 func (w *worker) deliver(s *Subscription, f *protocol.Frame) {
+	switch {
+	case !s.history.awaited:
+		w.hand(s, f)
+	case !s.history.wait(f, w.options.MaxHeldBytes):
+		w.end(s, EndHeldTooBig, Verdict{})
+	}
+}
+
+// hand puts a frame into the queue of a member's connection.
+func (w *worker) hand(s *Subscription, f *protocol.Frame) {
 	w.delivered++
 	if o := s.member.Deliver(f); o != nil {
 		w.outlets = append(w.outlets, o)

@@ -82,26 +82,6 @@ func (s Snapshot) OlderThan(o Snapshot) bool { return s.xmax < o.xmax }
 // Oldest is the first transaction that may not have ended yet: all before it are seen.
 func (s Snapshot) Oldest() XID { return s.xmin }
 
-// Upto is this snapshot with what a later one sees of the transactions before end.
-func (s Snapshot) Upto(end XID, later Snapshot) Snapshot {
-	both := Snapshot{xmax: max(end, s.xmax)}
-	for _, x := range later.running {
-		if x < end {
-			both.running = append(both.running, x)
-		}
-	}
-	for _, x := range s.running {
-		if x >= end {
-			both.running = append(both.running, x)
-		}
-	}
-	both.xmin = both.xmax
-	if len(both.running) > 0 {
-		both.xmin = both.running[0]
-	}
-	return both
-}
-
 // String is the text form that Postgres reads.
 func (s Snapshot) String() string {
 	var b strings.Builder

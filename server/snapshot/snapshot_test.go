@@ -84,37 +84,3 @@ func FuzzParseXID(f *testing.F) {
 		}
 	})
 }
-
-func TestUpto(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		earlier, later string
-		end            XID
-		want           string
-	}{
-		{"100:100:", "120:120:", 110, "110:110:"},
-		{"100:105:100,103", "100:120:100,107,115", 110, "100:110:100,107"},
-		{"100:105:100,103", "108:120:115", 102, "103:105:103"},
-		{"100:105:100,103", "108:120:115", 100, "100:105:100,103"},
-		{"100:105:100,103", "108:120:115", 120, "115:120:115"},
-	}
-	for _, tt := range tests {
-		earlier, err := Parse(tt.earlier)
-		if err != nil {
-			t.Fatal(err)
-		}
-		later, err := Parse(tt.later)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := earlier.Upto(tt.end, later)
-		if got.String() != tt.want {
-			t.Errorf("%s up to %d of %s: %s, want %s", tt.earlier, tt.end, tt.later, got, tt.want)
-		}
-		for x := XID(95); x < 125; x++ {
-			if want := earlier.Sees(x) || x < tt.end && later.Sees(x); got.Sees(x) != want {
-				t.Errorf("%s up to %d of %s sees %d: %t", tt.earlier, tt.end, tt.later, x, !want)
-			}
-		}
-	}
-}
