@@ -168,7 +168,7 @@ func definitions(t *testing.T, conn *pgx.Conn) []string {
 		select format('class %s %s %s %s %s %s %s', relkind, relname, relpersistence, relrowsecurity, relforcerowsecurity, relacl, reloptions) from tables
 		union all select format('column %s.%s %s %s %s %s %s', attrelid::regclass, attnum, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
 		       pg_get_expr(adbin, adrelid)) from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
-		 where attrelid in (select oid from tables) and attnum > 0
+		 where attrelid in (select oid from tables) and attnum > 0 and not attisdropped
 		union all select format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) from pg_constraint where conrelid in (select oid from tables)
 		union all select format('trigger %s %s %s', tgrelid::regclass, tgenabled, pg_get_triggerdef(oid)) from pg_trigger
 		 where not tgisinternal and (tgrelid in (select oid from tables) or tgfoid in (select oid from pg_proc where pronamespace = to_regnamespace('realtime')))
@@ -177,7 +177,7 @@ func definitions(t *testing.T, conn *pgx.Conn) []string {
 		union all select concat('function ', pg_get_functiondef(oid), proacl, proowner::regrole) from pg_proc where pronamespace = to_regnamespace('realtime')
 		union all select format('comment %s %s', objid, description) from (
 			select oid::regclass::text, obj_description(oid, 'pg_class') from tables
-			union all select attrelid::regclass || '.' || attname, col_description(attrelid, attnum) from pg_attribute where attrelid in (select oid from tables) and attnum > 0
+			union all select attrelid::regclass || '.' || attname, col_description(attrelid, attnum) from pg_attribute where attrelid in (select oid from tables) and attnum > 0 and not attisdropped
 			union all select oid::regprocedure::text, obj_description(oid, 'pg_proc') from pg_proc where pronamespace = to_regnamespace('realtime')) as c (objid, description)
 		union all select format('schema %s %s %s', nspname, nspacl, obj_description(oid, 'pg_namespace')) from pg_namespace where nspname = 'realtime'
 		order by 1`)

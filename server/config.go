@@ -39,6 +39,7 @@ type Config struct {
 	MaxFrameBytes              int
 	MaxPayloadBytes            int
 	MaxPresenceStateBytes      int
+	MaxReplayMessages          int
 	MaxQueueBytes              int
 	MaxRESTBodyBytes           int
 	MaxRESTMessages            int // a second, from one caller
@@ -152,6 +153,9 @@ var settings = []setting{
 	{name: "MAX_REST_MESSAGES_PER_SECOND", def: "1000", limit: true,
 		help: "messages over REST from one user, or from all who have a role and no user id",
 		into: func(c *Config) value { return numberValue{&c.MaxRESTMessages} }},
+	{name: "MAX_REPLAY_MESSAGES", def: "1000", limit: true,
+		help: "messages that one replay brings",
+		into: func(c *Config) value { return numberValue{&c.MaxReplayMessages} }},
 	{name: "MAX_QUEUE_AGE", def: "60s", limit: true,
 		help: "how long a frame may wait for a slow reader",
 		into: func(c *Config) value { return durationValue{&c.MaxQueueAge} }},

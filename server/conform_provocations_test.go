@@ -85,8 +85,6 @@ var provocations = slices.Concat([]provocation{
 		c.push("", "realtime:a", "phx_join", config(private()))
 		return c.refusal(first)
 	}},
-	{code: protocol.NotSupported, where: inJoin, counted: joinsTotal, on: onPlain,
-		provoke: refusedJoin("a", config(map[string]any{"private": true, "broadcast": map[string]any{"replay": map[string]any{"since": 1}}}))},
 	{code: protocol.NotSupported, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("phx_error", nil)},
 	{code: protocol.NotSupported, where: inSystem, counted: refusedTotal, on: onPlain, provoke: refusedUnasked("phx_error", nil)},
 
@@ -149,7 +147,7 @@ var provocations = slices.Concat([]provocation{
 		c.broadcast(joinRef, "open")
 		return c.told("open")
 	}},
-}, presenceProvocations, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, endProvocations)
+}, presenceProvocations, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, replayProvocations, endProvocations)
 
 // tokenProvocations are tokens that are refused, in a join and as the new token of a channel.
 var tokenProvocations = slices.Concat(
@@ -262,10 +260,7 @@ var endProvocations = []provocation{
 }
 
 // notYetSaid are texts of the table that nothing says yet, and why.
-var notYetSaid = map[string]string{
-	protocol.TextReplayParams: "there is no replay",
-	protocol.TextReplayFailed: "there is no replay",
-}
+var notYetSaid = map[string]string{}
 
 // refusedJoin has a member of room a join, and gives the reason why it may not.
 func refusedJoin(topic string, payload map[string]any) func(*stage) string {

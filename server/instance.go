@@ -89,7 +89,10 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
 	})
 	sessions := &channel.Options{
-		Hub: in.hub, Presence: in.presence, Decider: in.decider, Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
+		Hub: in.hub, Presence: in.presence, Decider: in.decider, Replayer: messages.NewReplayer(messages.ReplayOptions{
+			Pool: in.pool, Reads: c.PoolSize / 5, MaxMessages: c.MaxReplayMessages, MaxPayload: c.MaxPayloadBytes, MaxQueue: c.MaxQueueBytes,
+			Logger: in.component("replay"), Metrics: in.metrics,
+		}), Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
 		Limits: channel.Limits{
 			Channels: c.MaxChannelsPerSocket, JoinsPerSecond: c.MaxJoinsPerSecond, EventsPerSecond: c.MaxEventsPerSecond,
 			BytesPerSecond: c.MaxBytesPerSecond, PresenceEventsPerSecond: c.MaxPresenceEventsPerSecond,

@@ -68,7 +68,7 @@ func (c *Channel) broadcast(m protocol.Message) {
 		s.unmatched(m)
 		return
 	}
-	if !c.held && c.waiting == nil {
+	if c.admitted && !c.held && c.waiting == nil {
 		rights := c.rights
 		c.mu.Unlock() // the hub may make us wait, and calls us under this lock
 		c.publish(p, rights, s.Hub.Publish)

@@ -28,6 +28,7 @@ func (t *told) Send(frame []byte) bool {
 
 func (t *told) Queue(frame []byte, _ *atomic.Bool) bool { t.Send(frame); return false }
 func (t *told) Flush()                                  {}
+func (t *told) WhenDrained(then func())                 { then() }
 
 // replies counts the answers to pushes whose ref begins so.
 func (t *told) replies(ref string) (n int) {

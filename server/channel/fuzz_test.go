@@ -42,7 +42,8 @@ func (h *heard) Queue(frame []byte, void *atomic.Bool) bool {
 	return true
 }
 
-func (h *heard) Flush() {}
+func (h *heard) Flush()                  {}
+func (h *heard) WhenDrained(then func()) { then() }
 
 // messages takes everything apart that was said, as a client of version 2.0.0.
 func (h *heard) messages(t *testing.T) (all []protocol.Message) {

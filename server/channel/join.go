@@ -41,6 +41,8 @@ type Channel struct {
 	cancelReady func()        // takes back the wish to be told that the feed hears
 	presence    presenceState
 
+	cancelReplay func()
+
 	void       atomic.Bool  // set: what still waits to leave must not
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
 	unreadable atomic.Int64 // when it was last told that there was a message which the client cannot read
@@ -62,6 +64,9 @@ func (s *Session) join(m protocol.Message) {
 		return
 	}
 	c.sub = hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
+	if c.wantsReplay() {
+		c.sub.AwaitReplay()
+	}
 	c.arm()
 	s.Hub.Join(c.sub)
 }
@@ -131,8 +136,8 @@ func (c *Channel) prepare(payload []byte) (protocol.Code, string) {
 	if c.options.HasReplay && !c.options.Private {
 		return refusal(protocol.UnableToReplayMessages)
 	}
-	if c.options.HasReplay {
-		return refusal(protocol.NotSupported, "replay")
+	if c.options.Replay.Asked && !c.options.Replay.Valid {
+		return protocol.UnableToReplayMessages, protocol.TextReplayParams
 	}
 	c.room = hub.Room{Name: c.name, Private: c.options.Private}
 	c.token = s.identity.Token

@@ -31,24 +31,35 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 	})
 }
 
-// Admitted answers the join.
+// Admitted answers the join, at once or when the past that the client asked for is there.
 func (c *Channel) Admitted(r hub.Rights) {
+	c.Decided(r)
+	if c.wantsReplay() {
+		c.beginReplay(r)
+		return
+	}
+	c.welcome()
+}
+
+// welcome answers the join; false: the channel has ended.
+func (c *Channel) welcome() bool {
 	c.mu.Lock()
 	if c.ended { // superseded, and answered so
 		c.mu.Unlock()
-		return
+		return false
 	}
 	c.admitted = true
 	leaving := c.leaving
 	c.answer("", "") // under the lock: whoever ends the channel next finds the join answered
+	c.letGo()
 	c.mu.Unlock()
-	c.Decided(r)
 	if leaving != nil {
 		c.end()
 		c.session.left(c, *leaving)
-		return
+		return false
 	}
 	c.announce()
+	return true
 }
 
 // Paused tells the client that private delivery stands still.
@@ -86,13 +97,21 @@ func (c *Channel) Decided(r hub.Rights) {
 		return // about an older token; the next decision is on its way
 	}
 	c.rights, c.held, c.refreshed = r, false, false
+	c.letGo()
+}
+
+// letGo publishes the sends that waited, once the join is answered and unless the rights are in doubt; called under c.mu.
+func (c *Channel) letGo() {
+	if c.held || !c.admitted {
+		return
+	}
 	c.settlePresence()
 	for _, p := range c.takeWaiting() {
 		if p.presence != nil {
 			c.act(p)
 			continue
 		}
-		c.publish(p, r, c.session.Hub.TryPublish)
+		c.publish(p, c.rights, c.session.Hub.TryPublish)
 	}
 }
 
@@ -204,7 +223,7 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 		switch code {
 		case protocol.UnmatchedTopic: // what it was sent on is not there any more
 			c.turnDown(p, code)
-		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject:
+		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject, protocol.UnableToReplayMessages:
 			c.turnDown(p, protocol.UnableToConnectToProject)
 		default:
 			c.turnDown(p, protocol.SendDenied, c.name)
@@ -246,5 +265,8 @@ func (c *Channel) finish() (rest unanswered, first bool) {
 		c.cancelReady()
 	}
 	c.presence.leave()
+	if c.cancelReplay != nil {
+		c.cancelReplay()
+	}
 	return unanswered{c.takeWaiting(), c.admitted, c.leaving}, true
 }

@@ -53,7 +53,7 @@ func (c *Channel) pushPresence(m protocol.Message) {
 		c.beginPresence()
 	}
 	needsRight := act == protocol.PresenceTrack
-	if c.waiting == nil && !(c.held && needsRight) {
+	if c.waiting == nil && !((c.held || !c.admitted) && needsRight) {
 		c.act(p)
 		return
 	}

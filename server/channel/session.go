@@ -18,6 +18,7 @@ import (
 
 	"rowcast/server/auth"
 	"rowcast/server/hub"
+	"rowcast/server/messages"
 	"rowcast/server/metrics"
 	"rowcast/server/presence"
 	"rowcast/server/protocol"
@@ -31,6 +32,8 @@ type Sender interface {
 	// does not begin to leave.
 	Queue(frame []byte, void *atomic.Bool) (flush bool)
 	Flush()
+	// WhenDrained calls then once, when nothing waits for the client: at once if so. then must neither block nor send.
+	WhenDrained(then func())
 }
 
 // Limits bound what one socket may do; 0 lifts a limit.
@@ -50,6 +53,7 @@ type Options struct {
 	Hub         *hub.Hub
 	Presence    *presence.Registry
 	Decider     *auth.Decider
+	Replayer    *messages.Replayer
 	Verifier    *auth.Verifier
 	WhenHearing func(then func()) (cancel func()) // calls then once the feed hears
 	PrivateOnly bool
@@ -84,6 +88,7 @@ type Session struct {
 	mu       sync.Mutex // guards all below
 	channels map[string]*Channel
 	draining bool
+	turn     chan struct{} // see replayTurn; nil: nobody wanted it
 }
 
 // NewSession begins a session for a client that speaks version.

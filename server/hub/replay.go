@@ -69,9 +69,10 @@ func (w *worker) replay(s *Subscription) {
 	h.tell()
 }
 
-// wait puts a frame behind the history; false if too many are there. Alone, any legal frame may wait.
+// wait puts a frame behind the history; false if too many are there. Alone, any legal frame may wait; together no more than
+// half of what a connection's queue takes, where all must fit at once in the form of the wire.
 func (h *history) wait(f *protocol.Frame, maxBytes int) bool {
-	if maxBytes > 0 && h.bytes > 0 && h.bytes+f.Size() > maxBytes {
+	if maxBytes /= 2; maxBytes > 0 && h.bytes > 0 && h.bytes+f.Size() > maxBytes {
 		return false
 	}
 	h.behind = append(h.behind, f)

@@ -31,6 +31,8 @@ type Metrics struct {
 	Withheld        *prometheus.CounterVec // frames not given to a receiver, by reason
 	RESTRequests    *prometheus.CounterVec // requests over REST answered, by route and status
 	RESTRefused     *prometheus.CounterVec // requests over REST refused, by code
+	Replayed        prometheus.Counter     // messages of the past read for a receiver
+	ReplayGaps      *prometheus.CounterVec // times that a receiver was told that something is missing, by reason
 	MessagesDropped *prometheus.CounterVec // database messages not delivered to anyone, by reason
 
 	PresenceTracked prometheus.Gauge       // members that are present
@@ -83,6 +85,8 @@ func New() *Metrics {
 	m.Withheld = m.counters("realtime_withheld_total", "Frames kept from a receiver.", "reason")
 	m.RESTRequests = m.counters("realtime_rest_requests_total", "Requests over REST answered.", "route", "status")
 	m.RESTRefused = m.counters("realtime_rest_refused_total", "Requests over REST refused.", "code")
+	m.Replayed = m.counter("realtime_replayed_total", "Messages of the past read for a receiver who asked for them.")
+	m.ReplayGaps = m.counters("realtime_replay_gaps_total", "Times that a receiver was told that what is replayed may not be all.", "reason")
 	m.MessagesDropped = m.counters("realtime_messages_dropped_total", "Database messages delivered to nobody.", "reason")
 
 	m.PresenceTracked = m.gauge("realtime_presence_tracked", "Members that are present on a channel.")

@@ -44,6 +44,7 @@ const (
 	SendRateLimitReached Code = "SendRateLimitReached"
 	MessagesWithheld     Code = "MessagesWithheld"
 	BinaryNotSupported   Code = "BinaryNotSupported"
+	ReplayGap            Code = "ReplayGap"
 )
 
 // What stops a request over REST, beside what stops a message.
@@ -88,6 +89,9 @@ const (
 	TextSignerKey          = `Failed to generate JWT signer for key ID (kid) "%s", check your JWT secret or JWKS configuration`
 	TextReplayParams       = "Replay params are not valid"
 	TextReplayFailed       = "Realtime was unable to replay messages"
+	TextGapLimit           = "More was sent meanwhile than is replayed, the newest %d messages follow"
+	TextGapDropped         = "Something that was sent meanwhile may not be kept any more"
+	TextGapUnreadable      = "A message could not be read from the database"
 	TextSubscribed         = "Subscribed to PostgreSQL"
 	TextReplicationReady   = "Replication connection established"
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
@@ -158,10 +162,10 @@ var table = []Entry{
 	{Code: RoleNotAllowed, Where: InJoinReply | InSystem | InREST, Texts: []string{"The role `%s` is not allowed to use this server"}, REST: refusedOverREST},
 	{Code: Unauthorized, Where: InJoinReply | InSystem | InREST,
 		Texts: []string{"You do not have permissions to read from this Channel topic: %s"}, REST: refusedOverREST},
-	{Code: UnableToReplayMessages, Where: InJoinReply,
+	{Code: UnableToReplayMessages, Where: InJoinReply | InSystem,
 		Texts: []string{"Replay is not allowed for public channels", TextReplayParams, TextReplayFailed}},
 	{Code: JoinSuperseded, Where: InJoinReply, Texts: []string{"Another join of this topic took the place of this one"}},
-	{Code: NotSupported, Where: InJoinReply | InPushReply | InSystem | InREST, Texts: []string{"This server does not support %s"}},
+	{Code: NotSupported, Where: InPushReply | InSystem | InREST, Texts: []string{"This server does not support %s"}},
 
 	{Code: UnableToConnectToProject, Where: InJoinReply | InPushReply | InSystem | InREST,
 		Texts: []string{"Realtime was unable to connect to the project database"}, REST: []string{TextNoDatabase}},
@@ -181,6 +185,8 @@ var table = []Entry{
 	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped}},
 	{Code: BinaryNotSupported, Where: InSystem,
 		Texts: []string{"A binary message was withheld from you: only wire version 2.0.0 can carry it"}},
+	{Code: ReplayGap, Where: InSystem,
+		Texts: []string{"Nothing is known here of the messages to go on after, the newest %d messages follow", TextGapLimit, TextGapDropped, TextGapUnreadable}},
 
 	{Code: TokenMissing, Where: InREST, Texts: refusedOverREST},
 	{Code: OriginNotAllowed, Where: InREST, Texts: []string{"Origin not allowed"}},
@@ -266,3 +272,6 @@ func DenialRead(topic string) string { return Unauthorized.Text(SubTopic(topic))
 
 // NoLongerRead is the sentence for somebody who may not receive on a topic any more.
 func NoLongerRead(topic string) string { return NoLongerAuthorized.Text(SubTopic(topic)) }
+
+// GapLimit is the sentence for somebody who lacks more than is replayed.
+func GapLimit(following int) string { return fmt.Sprintf(TextGapLimit, following) }

@@ -51,6 +51,8 @@ type Frame struct {
 	payload      []byte // of a text frame: the payload; of a user broadcast: the user's
 	meta         []byte
 	user         bool // a user broadcast: binary on version 2.0.0
+	text         bool // but text there as well, on the join joinRef
+	joinRef      Ref
 	encoding     Encoding
 
 	v1, v2 encoded
@@ -115,6 +117,16 @@ func (f *Frame) Extension() Extension {
 // IsPresenceState tells whether the frame says who is present, all of them; a diff says what has changed since.
 func (f *Frame) IsPresenceState() bool { return !f.user && f.event == EventPresenceState }
 
+// Replayed is a broadcast of the past for one receiver. JSON goes as text in either version, and names the receiver's join;
+// other payloads go as they did live.
+func Replayed(joinRef Ref, topic string, b UserBroadcast) (*Frame, error) {
+	f, err := NewUserBroadcast(topic, b)
+	if err == nil && b.Encoding == JSON {
+		f.text, f.joinRef = true, joinRef
+	}
+	return f, err
+}
+
 // Bytes is the frame for receivers of one version, or nil if that version cannot carry it: version 1.0.0 has no binary
 // payloads.
 func (f *Frame) Bytes(v Version) []byte {
@@ -145,6 +157,10 @@ func (f *Frame) encodeV1() {
 func (f *Frame) encodeV2() {
 	if !f.user {
 		f.v2.bytes = Push(V2, "", "", f.topic, f.event, f.payload)
+		return
+	}
+	if f.text {
+		f.v2.bytes = Push(V2, f.joinRef, "", f.topic, EventBroadcast, BroadcastPayload(f.event, f.payload, f.meta))
 		return
 	}
 	buf := append(newFrame(f.Size()), kindBroadcast,

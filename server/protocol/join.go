@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,15 +29,24 @@ type Join struct {
 	Changes [][]byte // entries of postgres_changes, raw, for EchoChanges; they share memory with the payload
 }
 
-// Replay asks for broadcasts of the past.
+// Replay asks for broadcasts of the past: since a moment, or after the messages that were received last.
 type Replay struct {
-	Valid bool  // Since and Limit are integers, and Since is a point in time
-	Since int64 // Unix milliseconds
-	Limit int64 // as given, not yet clamped; DefaultReplayLimit if absent
+	Asked    bool // an object was given
+	Valid    bool // what it holds makes sense
+	HasSince bool
+	Since    int64 // Unix milliseconds
+	HasAfter bool
+	After    []string // ids of messages, the last maxAfter of those given
+	Limit    int64    // as given, not yet clamped; see DefaultReplayLimit
 }
 
-// DefaultReplayLimit is how many broadcasts a replay without limit brings: what upstream sends at most.
+// DefaultReplayLimit is how many broadcasts a replay without limit brings: what upstream sends at most. After messages
+// that were received it is all there are.
 const DefaultReplayLimit = 25
+
+// maxAfter bounds the messages that a replay goes on after: they have to outlast the transactions that send beside each
+// other, and no more.
+const maxAfter = 200
 
 // Since must lie in the years 0 to 9999, the range in which upstream's calendar works.
 const (
@@ -190,14 +200,49 @@ func (j *Join) readReplay(broadcast []byte) error {
 	if err := checkSection("config.broadcast.replay", replay); err != nil {
 		return err
 	}
-	since, limit := integer(replay, "since"), integer(replay, "limit")
-	if _, ok := given(replay, "limit"); !ok {
-		limit.value, limit.ok = DefaultReplayLimit, true
+	if isNull(replay) {
+		return nil
 	}
-	if since.ok && limit.ok && since.value >= minSince && since.value <= maxSince {
-		j.Replay = Replay{Valid: true, Since: since.value, Limit: limit.value}
+	j.Replay = Replay{Asked: true}
+	r := Replay{Asked: true, Valid: true, Limit: DefaultReplayLimit}
+	valid := true
+	if value, ok := given(replay, "after"); ok {
+		r.HasAfter, r.Limit = true, math.MaxInt64
+		r.After, valid = texts(value)
+		r.After = r.After[max(0, len(r.After)-maxAfter):]
+	}
+	if _, r.HasSince = given(replay, "since"); r.HasSince || !r.HasAfter {
+		since := integer(replay, "since")
+		r.Since = since.value
+		valid = valid && since.ok && since.value >= minSince && since.value <= maxSince
+	}
+	if _, ok := given(replay, "limit"); ok {
+		limit := integer(replay, "limit")
+		r.Limit = limit.value
+		valid = valid && limit.ok
+	}
+	if valid {
+		j.Replay = r
 	}
 	return nil
+}
+
+// texts reads a text or an array of texts.
+func texts(value []byte) (list []string, ok bool) {
+	if text, ok := Text(value); ok {
+		return []string{text}, true
+	}
+	if value[0] != '[' {
+		return nil, false
+	}
+	for entry := range elements(value) {
+		text, ok := Text(entry)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, text)
+	}
+	return list, true
 }
 
 func (j *Join) readChanges(config []byte) error {

@@ -3,6 +3,8 @@ package protocol_test
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +26,7 @@ func TestParseJoin(t *testing.T) {
 			"presence":{"enabled":true,"key":"u\u0031"},"postgres_changes":[{"event":"*"},null, {"schema" : "s"}]}}`,
 			protocol.Join{Token: "jwt", HasToken: true, Private: true, Self: true, Ack: true, ReplicationReady: true,
 				PresenceEnabled: true, PresenceKey: "u1", HasReplay: true,
-				Replay:  protocol.Replay{Valid: true, Since: 1700000000000, Limit: 5},
+				Replay:  protocol.Replay{Asked: true, Valid: true, HasSince: true, Since: 1700000000000, Limit: 5},
 				Changes: [][]byte{[]byte(`{"event":"*"}`), []byte(`{"schema" : "s"}`)}}},
 		{"no config", `{"user_token":"a"}`, protocol.Join{Token: "a", HasToken: true, Legacy: true}},
 		{"nothing", `{}`, protocol.Join{Legacy: true}},
@@ -43,14 +45,26 @@ func TestParseJoin(t *testing.T) {
 		{"key a number", `{"config":{"presence":{"key":12.50}}}`, protocol.Join{PresenceKey: "12.50"}},
 		{"key a boolean", `{"config":{"presence":{"key":false}}}`, protocol.Join{PresenceKey: "false"}},
 		{"replay without limit", `{"config":{"broadcast":{"replay":{"since":0}}}}`, protocol.Join{HasReplay: true,
-			Replay: protocol.Replay{Valid: true, Limit: protocol.DefaultReplayLimit}}},
+			Replay: protocol.Replay{Asked: true, Valid: true, HasSince: true, Limit: protocol.DefaultReplayLimit}}},
 		{"replay null", `{"config":{"broadcast":{"replay":null}}}`, protocol.Join{HasReplay: true}},
-		{"replay empty", `{"config":{"broadcast":{"replay":{}}}}`, protocol.Join{HasReplay: true}},
-		{"replay since text", `{"config":{"broadcast":{"replay":{"since":"0"}}}}`, protocol.Join{HasReplay: true}},
-		{"replay since a fraction", `{"config":{"broadcast":{"replay":{"since":1.5}}}}`, protocol.Join{HasReplay: true}},
-		{"replay since beyond time", `{"config":{"broadcast":{"replay":{"since":253402300800000}}}}`, protocol.Join{HasReplay: true}},
-		{"replay since huge", `{"config":{"broadcast":{"replay":{"since":99999999999999999999}}}}`, protocol.Join{HasReplay: true}},
-		{"replay limit text", `{"config":{"broadcast":{"replay":{"since":1,"limit":"5"}}}}`, protocol.Join{HasReplay: true}},
+		{"replay empty", `{"config":{"broadcast":{"replay":{}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay since text", `{"config":{"broadcast":{"replay":{"since":"0"}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay since a fraction", `{"config":{"broadcast":{"replay":{"since":1.5}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay since beyond time", `{"config":{"broadcast":{"replay":{"since":253402300800000}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay since huge", `{"config":{"broadcast":{"replay":{"since":99999999999999999999}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay after one", `{"config":{"broadcast":{"replay":{"after":"a"}}}}`, protocol.Join{HasReplay: true,
+			Replay: protocol.Replay{Asked: true, Valid: true, HasAfter: true, After: []string{"a"}, Limit: math.MaxInt64}}},
+		{"replay after several", `{"config":{"broadcast":{"replay":{"after":["a","b"],"since":7,"limit":-1}}}}`, protocol.Join{HasReplay: true,
+			Replay: protocol.Replay{Asked: true, Valid: true, HasAfter: true, After: []string{"a", "b"}, HasSince: true, Since: 7, Limit: -1}}},
+		{"replay after nothing", `{"config":{"broadcast":{"replay":{"after":[]}}}}`, protocol.Join{HasReplay: true,
+			Replay: protocol.Replay{Asked: true, Valid: true, HasAfter: true, Limit: math.MaxInt64}}},
+		{"replay after the newest of many", `{"config":{"broadcast":{"replay":{"after":["old"` + strings.Repeat(`,"new"`, 200) + `]}}}}`, protocol.Join{HasReplay: true,
+			Replay: protocol.Replay{Asked: true, Valid: true, HasAfter: true, After: slices.Repeat([]string{"new"}, 200), Limit: math.MaxInt64}}},
+		{"replay after null", `{"config":{"broadcast":{"replay":{"after":null}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay after a number", `{"config":{"broadcast":{"replay":{"after":7}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay after numbers", `{"config":{"broadcast":{"replay":{"after":["a",7]}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay after, since text", `{"config":{"broadcast":{"replay":{"after":"a","since":"7"}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"replay limit text", `{"config":{"broadcast":{"replay":{"since":1,"limit":"5"}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
 		{"unknown keys", `{"x":[],"config":{"y":1,"broadcast":{"z":{}},"presence":{"w":"private"}}}`, protocol.Join{}},
 	}
 	for _, tt := range tests {

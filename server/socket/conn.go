@@ -35,6 +35,7 @@ type Conn struct {
 	reason    Reason // the first one given
 	timer     *time.Timer
 	backlog   backlog
+	drained   []func() // to be called when nothing waits
 }
 
 func newConn(s *Server) *Conn {
@@ -138,6 +139,7 @@ func (c *Conn) cutLocked(reason Reason) {
 	c.cut = true
 	c.shut.Store(true)
 	c.queue.drop()
+	c.drainedLocked()
 	if c.read && !c.writing {
 		return // closed already
 	}

@@ -89,6 +89,25 @@ func (c *Conn) Flush() {
 	c.mu.Unlock()
 }
 
+// WhenDrained calls then once, as soon as nothing waits for the client or the connection is given up: at once if so. It is
+// called under the connection's lock, so it must not block nor use it.
+func (c *Conn) WhenDrained(then func()) {
+	c.mu.Lock()
+	c.drained = append(c.drained, then)
+	if c.queue.len() == 0 || c.cut {
+		c.drainedLocked()
+	}
+	c.mu.Unlock()
+}
+
+// drainedLocked tells those who wait for it that nothing waits.
+func (c *Conn) drainedLocked() {
+	for _, then := range c.drained {
+		then()
+	}
+	c.drained = nil
+}
+
 // pushLocked queues a data frame. One that finds more than MaxQueueBytes waiting ends the socket as a slow reader,
 // provided that what waits was offered to the kernel, or given to the goroutine that does so.
 func (c *Conn) pushLocked(w queued) bool {
@@ -117,7 +136,11 @@ func (c *Conn) giveUpLocked() {
 // socket (TLS), a goroutine sees to the rest and ends with it. Nothing waits here.
 func (c *Conn) writeLocked() {
 	c.unflushed = false
-	if c.writing || c.cut || c.queue.len() == 0 {
+	if c.writing || c.cut {
+		return
+	}
+	if c.queue.len() == 0 {
+		c.drainedLocked()
 		return
 	}
 	if c.raw == nil {
@@ -138,6 +161,7 @@ func (c *Conn) writeLocked() {
 			return
 		}
 	}
+	c.drainedLocked()
 }
 
 // offerLocked puts together the next piece and makes one attempt to write it; false if nothing waits.
@@ -264,6 +288,7 @@ func (c *Conn) idleLocked() (last bool) {
 		c.tap.SetWriteDeadline(time.Time{})
 	}
 	c.writing = false
+	c.drainedLocked()
 	c.endOutputLocked()
 	return c.read
 }
