@@ -195,28 +195,36 @@ func TestRetentionOfMarks(t *testing.T) {
 	}
 }
 
-// Pages go by transaction, as numbers, and then by place; the last entry looked at is always there.
+// Pages of messages go by place, those of marks by transaction, as numbers, and then by aim; the last entry looked at is
+// always there.
 func TestPagesOfWhatWasMissed(t *testing.T) {
 	t.Parallel()
 	conn := server(t, pgtest.New(t))
-	exec(t, conn, "delete from realtime._journal", `insert into realtime._journal (xid, message_id, inserted_at) overriding system value
-		select x::text::xid8, gen_random_uuid(), now() from unnest(array[8, 9, 9, 10, 100, 11, 12]) as x`,
+	exec(t, conn, `insert into realtime._journal (xid, seq, message_id, inserted_at) overriding system value
+		select x::text::xid8, place, gen_random_uuid(), now() from unnest(array[7, 9, 10, 9, 8, 100, 11, 12, 13]) with ordinality as entries (x, place)`,
 		"insert into realtime._marks (xid, aim) select x::text::xid8, a from unnest(array[8, 9, 10, 100]) as x, unnest(array['{}', '{\"s\":\"B\"}', '{\"s\":\"a\"}']) as a")
+	const from, to = "8:12:8,10", "13:13:"
+	var first, last int64
+	if err := conn.QueryRow(within(t), sql.MissedRange, from, to).Scan(&first, &last); err != nil || first != 3 || last != 8 {
+		t.Errorf("what was missed lies from %d to %d (%v), want 3 to 8", first, last, err)
+	}
 	for _, test := range []struct {
-		query, after, place string
-		limit               int
-		want                []string // of those missed; an entry that was not is marked
+		query        string
+		after, place any
+		limit        int
+		want         []string // of those missed; an entry that was not is marked
 	}{
 		// 9 and 11 are seen by the first snapshot, 100 and later by neither
-		{sql.MissedMessages, "8", "0", 10, []string{"8", "10", "12"}},
-		{sql.MissedMessages, "8", "0", 1, []string{"8"}},
-		{sql.MissedMessages, "8", "0", 3, []string{"8", "9 seen"}},
-		{sql.MissedMessages, "9", "9999999", 10, []string{"10", "12"}},
-		{sql.MissedMessages, "12", "9999999", 10, nil},
+		{sql.MissedMessages, 0, 8, 10, []string{"10", "8", "12"}},
+		{sql.MissedMessages, 2, 5, 10, []string{"10", "8"}},
+		{sql.MissedMessages, 2, 8, 1, []string{"10"}},
+		{sql.MissedMessages, 2, 8, 2, []string{"10", "9 seen"}},
+		{sql.MissedMessages, 5, 7, 10, []string{"11 seen"}},
+		{sql.MissedMessages, 8, 8, 10, nil},
 		{sql.MissedMarks, "8", "", 10, []string{"8", "8", "8", "10", "10", "10"}},
 		{sql.MissedMarks, "8", `{"s":"B"}`, 3, []string{"8", "8", "9 seen"}},
 	} {
-		rows, err := conn.Query(within(t), test.query, "8:12:8,10", "13:13:", test.after, test.place, test.limit)
+		rows, err := conn.Query(within(t), test.query, from, to, test.after, test.place, test.limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +244,7 @@ func TestPagesOfWhatWasMissed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got, test.want) {
-			t.Errorf("behind (%s, %s), %d: %q, want %q", test.after, test.place, test.limit, got, test.want)
+			t.Errorf("behind (%v, %v), %d: %q, want %q", test.after, test.place, test.limit, got, test.want)
 		}
 	}
 }

@@ -21,6 +21,7 @@ func openChannel(t *testing.T) (*Channel, *told) {
 	c.session.Hub = hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
 	t.Cleanup(c.session.Hub.Close)
 	c.room = hub.Room{Name: "a", Private: true}
+	c.admitted = true
 	c.Decided(maySend)
 	return c, client
 }

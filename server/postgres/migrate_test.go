@@ -261,7 +261,7 @@ func TestMigrationWaitsForNoTableForLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Rollback(context.Background())
-	if _, err := reader.Exec(t.Context(), "select from realtime.messages, realtime._marks"); err != nil {
+	if _, err := reader.Exec(t.Context(), "select from realtime.messages, realtime._marks, realtime._journal"); err != nil {
 		t.Fatal(err)
 	}
 	impatient := fstest.MapFS{}
