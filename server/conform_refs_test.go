@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"rowcast/server/pgtest"
+)
+
+// What refs stand on frames of the server, by which clients know whether a frame is for the channel that they have now. In
+// version 1.0.0 there is no join_ref.
+func TestRefsOfEveryFrame(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a-1.0.0'), ('u1', 'a-2.0.0')`)
+	for _, version := range versions {
+		topic := "a-" + version
+		c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
+		is := func(what string, f frame, joinRef, ref string) {
+			t.Helper()
+			if version == "1.0.0" {
+				joinRef = ""
+			}
+			if text(f.JoinRef) != joinRef || text(f.Ref) != ref {
+				t.Errorf("%s, %s: join_ref %q, ref %q, want %q and %q", version, what, text(f.JoinRef), text(f.Ref), joinRef, ref)
+			}
+		}
+		replyTo := func(ref string) frame {
+			return c.wait("the reply to "+ref, func(f frame) bool { return f.Event == "phx_reply" && text(f.Ref) == ref })
+		}
+
+		c.push("", "phoenix", "heartbeat", map[string]any{}) // so that join refs are not the first
+		join, status, reason := c.join(topic, map[string]any{"private": true, "broadcast": map[string]any{"ack": true, "self": true, "replication_ready": true}})
+		if status != "ok" {
+			t.Fatal(reason)
+		}
+		is("join reply", replyTo(join), join, join)
+		is("system message", c.wait("it", isEvent(topic, "system")), join, "")
+		sent := c.broadcast(join, topic)
+		is("push reply", replyTo(sent), join, sent)
+		is("broadcast", c.wait("it", broadcastOf(topic, "e")), "", "")
+		for _, stale := range []string{"0", ""} { // as old clients send it
+			sent := c.broadcast(stale, topic)
+			is("reply to a push of another join", replyTo(sent), join, sent)
+		}
+		r.exec(`select realtime.send('{}', 'row', $1)`, topic)
+		is("broadcast from the database", c.wait("it", broadcastOf(topic, "row")), "", "")
+		beat := c.push(join, "phoenix", "heartbeat", map[string]any{})
+		is("heartbeat", replyTo(beat), "", beat)
+		unmatched := c.broadcast(join, "elsewhere")
+		is("unmatched", replyTo(unmatched), "", unmatched)
+
+		again := c.push("", "realtime:"+topic, "phx_join", config(private()))
+		is("second join", replyTo(again), again, again)
+		is("end of the first", c.wait("it", isEvent(topic, "phx_close")), join, join)
+		leave := c.push(again, "realtime:"+topic, "phx_leave", map[string]any{})
+		is("leave reply", replyTo(leave), again, leave)
+		is("end of the second", c.wait("it", func(f frame) bool { return isEvent(topic, "phx_close")(f) && text(f.Ref) == again }), again, again)
+		away := c.push(again, "realtime:"+topic, "phx_leave", map[string]any{})
+		if status, _ := c.reply(away); status != "ok" {
+			t.Errorf("%s: leave of what is not joined: %s", version, status)
+		}
+
+		// A join may have no join_ref: then its ref is the channel's.
+		if version == "1.0.0" {
+			c.write(fmt.Sprintf(`{"ref":"bare","topic":"realtime:%s","event":"phx_join","payload":{"config":{}}}`, topic))
+		} else {
+			c.write(fmt.Sprintf(`[null,"bare","realtime:%s","phx_join",{"config":{"broadcast":{"ack":true}}}]`, topic))
+		}
+		is("join without a join_ref", replyTo("bare"), "bare", "bare")
+		leave = c.push("bare", "realtime:"+topic, "phx_leave", map[string]any{})
+		is("end of the last", c.wait("it", func(f frame) bool { return isEvent(topic, "phx_close")(f) && text(f.Ref) == "bare" }), "bare", "bare")
+	}
+}
+
+// text is a ref as it stands on the wire; empty: null.
+func text(ref *string) string {
+	if ref == nil {
+		return ""
+	}
+	return *ref
+}
+
+// A channel that is joined where there is one already takes its place, also when it is refused: reply first, end then.
+func TestRejoinEndsTheOldChannel(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a')`)
+	for _, version := range versions {
+		for name, tok := range map[string]string{
+			"ok":      token(t, "u1", "authenticated", nil),
+			"expired": signed(`{"alg":"HS256"}`, `{"role":"authenticated","exp":1}`), "without claims": signed(`{"alg":"HS256"}`, `{}`), "malformed": "none",
+			"without a right": token(t, "stranger", "authenticated", nil),
+		} {
+			c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
+			first, status, reason := c.join("a", private())
+			if status != "ok" {
+				t.Fatal(reason)
+			}
+			second := c.push("", "realtime:a", "phx_join", map[string]any{"access_token": tok, "config": private()})
+			status, response := c.reply(second)
+			if (status == "ok") != (name == "ok") {
+				t.Errorf("%s, %s: %s %s", version, name, status, response)
+			}
+			closed := c.wait("the end of the first", func(f frame) bool { return isEvent("a", "phx_close")(f) && text(f.Ref) == first })
+			reply := c.wait("the reply", func(f frame) bool { return text(f.Ref) == second })
+			if closed.receivedAfter != reply.receivedAfter+1 {
+				t.Errorf("%s, %s: %s", version, name, c.said())
+			}
+			status, response = c.reply(c.broadcast(second, "a"))
+			if name != "ok" && (status != "error" || reasonOf(response) != "unmatched topic") || name == "ok" && status != "ok" {
+				t.Errorf("%s, %s: the channel afterwards: %s %s", version, name, status, response)
+			}
+		}
+	}
+}
