@@ -238,7 +238,7 @@ var endProvocations = []provocation{
 		return c.told("a")
 	}},
 	{code: protocol.RealtimeRestarting, where: inJoin, counted: joinsTotal, on: onStopped, provoke: func(s *stage) (told string) {
-		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		c, _ := s.member("a", private())
 		s.dismiss(func() { told = c.refusal(c.push("", "realtime:open", "phx_join", map[string]any{})) })
 		return told
 	}},
@@ -270,14 +270,14 @@ func refusedJoin(topic string, payload map[string]any) func(*stage) string {
 	}
 }
 
-// lastOfJoins has so many channels joined one after the other, and gives the reason why the last may not.
+// lastOfJoins has so many channels joined at once, and gives the reason why the last may not.
 func lastOfJoins(topics ...string) func(*stage) string {
 	return func(s *stage) (reason string) {
-		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		c, last := s.dial(token(s.t, "u1", "authenticated", nil)), ""
 		for _, topic := range topics {
-			_, _, reason = c.join(topic, nil)
+			last = c.push("", "realtime:"+topic, "phx_join", config(nil))
 		}
-		return reason
+		return c.refusal(last)
 	}
 }
 
