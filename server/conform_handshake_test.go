@@ -43,7 +43,7 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 			{"claims that are a list", signed(hs256, `[]`), 401, "The token provided is not a valid JWT"},
 			{"a role that may not", signed(hs256, fmt.Sprintf(`{"role":"postgres","iss":"https://example.com","exp":%d}`, later)), 401, "The role `postgres` is not allowed to use this server"},
 		} {
-			got := r.handshake("vsn="+version+"&apikey="+tt.key, "")
+			got := r.upgradeWith("vsn="+version+"&apikey="+tt.key, "")
 			body, _ := io.ReadAll(got.Body)
 			kind, parameters, _ := mime.ParseMediaType(got.Header.Get("Content-Type"))
 			want, _ := json.Marshal(map[string]string{"error": tt.said})
@@ -68,7 +68,7 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 		{"no other header", "vsn=2.0.0", "Authorization: Bearer " + good + "\r\napikey: " + good + "\r\n", 401},
 		{"escaped, and with spaces", "apikey=" + strings.ReplaceAll(good, ".", "%252E%20"), "", 101},
 	} {
-		if got := r.handshake(tt.query, tt.header); got.StatusCode != tt.status {
+		if got := r.upgradeWith(tt.query, tt.header); got.StatusCode != tt.status {
 			t.Errorf("%s: %s, want %d", tt.name, got.Status, tt.status)
 		}
 	}
@@ -84,8 +84,8 @@ func TestRefusedHandshakeSaysWhy(t *testing.T) {
 	}
 }
 
-// handshake asks for a socket, under either path.
-func (r *running) handshake(query, headers string) *http.Response {
+// upgradeWith asks for a socket.
+func (r *running) upgradeWith(query, headers string) *http.Response {
 	r.t.Helper()
 	c := r.connect()
 	c.write([]byte(upgradeRequest("/realtime/v1/websocket?"+query, headers)))

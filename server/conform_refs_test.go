@@ -80,37 +80,3 @@ func text(ref *string) string {
 	}
 	return *ref
 }
-
-// A channel that is joined where there is one already takes its place, also when it is refused: reply first, end then.
-func TestRejoinEndsTheOldChannel(t *testing.T) {
-	t.Parallel()
-	r := start(t, pgtest.New(t), nil)
-	r.exec(allowMembers + `insert into members values ('u1', 'a')`)
-	for _, version := range versions {
-		for name, tok := range map[string]string{
-			"ok":      token(t, "u1", "authenticated", nil),
-			"expired": signed(`{"alg":"HS256"}`, `{"role":"authenticated","exp":1}`), "without claims": signed(`{"alg":"HS256"}`, `{}`), "malformed": "none",
-			"without a right": token(t, "stranger", "authenticated", nil),
-		} {
-			c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
-			first, status, reason := c.join("a", private())
-			if status != "ok" {
-				t.Fatal(reason)
-			}
-			second := c.push("", "realtime:a", "phx_join", map[string]any{"access_token": tok, "config": private()})
-			status, response := c.reply(second)
-			if (status == "ok") != (name == "ok") {
-				t.Errorf("%s, %s: %s %s", version, name, status, response)
-			}
-			closed := c.wait("the end of the first", func(f frame) bool { return isEvent("a", "phx_close")(f) && text(f.Ref) == first })
-			reply := c.wait("the reply", func(f frame) bool { return text(f.Ref) == second })
-			if closed.receivedAfter != reply.receivedAfter+1 {
-				t.Errorf("%s, %s: %s", version, name, c.said())
-			}
-			status, response = c.reply(c.broadcast(second, "a"))
-			if name != "ok" && (status != "error" || reasonOf(response) != "unmatched topic") || name == "ok" && status != "ok" {
-				t.Errorf("%s, %s: the channel afterwards: %s %s", version, name, status, response)
-			}
-		}
-	}
-}
