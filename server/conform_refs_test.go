@@ -68,7 +68,7 @@ func TestRefsOfEveryFrame(t *testing.T) {
 			c.write(fmt.Sprintf(`[null,"bare","realtime:%s","phx_join",{"config":{"broadcast":{"ack":true}}}]`, topic))
 		}
 		is("join without a join_ref", replyTo("bare"), "bare", "bare")
-		leave = c.push("bare", "realtime:"+topic, "phx_leave", map[string]any{})
+		c.push("bare", "realtime:"+topic, "phx_leave", map[string]any{})
 		is("end of the last", c.wait("it", func(f frame) bool { return isEvent(topic, "phx_close")(f) && text(f.Ref) == "bare" }), "bare", "bare")
 	}
 }
