@@ -151,7 +151,8 @@ func (in *instance) newVerifier() (*auth.Verifier, error) {
 
 // hubOptions is what the settings say about rooms.
 func (c Config) hubOptions() hub.Options {
-	return hub.Options{MaxHeldBytes: c.MaxQueueBytes, MaxDeaf: orNever(c.MaxDeaf)}
+	held := c.MaxQueueBytes - c.MaxQueueBytes/4 // beside what is let go at once, a page of replay fits into a connection's queue
+	return hub.Options{MaxHeldBytes: held, MaxDeaf: orNever(c.MaxDeaf)}
 }
 
 // socketOptions is what the settings say about sockets.

@@ -70,6 +70,7 @@ func (e answer) apply(w *worker) {
 		return
 	}
 	release := g.allow(e.verdict)
+	w.recount(s)
 	if first && g.state != gateJoining {
 		s.member.Admitted(g.rights)
 	}

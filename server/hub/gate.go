@@ -107,12 +107,11 @@ const (
 	frameSkip frameFate = iota // not for this subscription
 	frameGive
 	frameWait
-	frameOverflow
 )
 
 // frame says what happens to a frame that arrives now. A late one comes behind marks that may have been committed after
 // it, and behind answers that saw more: it takes that there was no strict mark at all.
-func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool, maxBytes int) frameFate {
+func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool) frameFate {
 	switch {
 	case g.state == gateNew, g.state == gateEnded, g.since.Sees(xid), g.state == gateOpen && !g.rights.of(f).Receive:
 		return frameSkip
@@ -124,8 +123,6 @@ func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool, maxBytes in
 	case g.state == gateOpen:
 		g.picture.add(f)
 		return frameGive
-	case maxBytes > 0 && g.bytes > 0 && g.bytes+f.Size() > maxBytes: // alone, any legal frame may wait
-		return frameOverflow
 	}
 	g.bytes += f.Size()
 	g.waiting = append(g.waiting, waiting{frame: f, xid: xid})

@@ -141,7 +141,7 @@ type Publication struct {
 // Options of a Hub.
 type Options struct {
 	Workers      int           // 0: GOMAXPROCS
-	MaxHeldBytes int           // what may wait for one subscription's verdict; 0: no bound
+	MaxHeldBytes int           // what may wait for verdicts, of all subscriptions of a connection; 0: no bound
 	MaxLogBytes  int           // frames appended and not yet worked off, beyond which publishers wait; 0: 64 MiB
 	MaxDeaf      time.Duration // private subscriptions end after so long without hearing the database; 0: 30 s, negative: never
 	Hears        func() bool   // whether the database is heard at this moment, which may be over before Deaf is said; nil: until Deaf
@@ -194,6 +194,7 @@ type Subscription struct {
 	history history
 	place   int  // among the members of its room
 	counted bool // by the log, as one of its room
+	held    int  // bytes of it that its worker has counted as waiting
 
 	unsettled bool // not decided since Hearing, and counted so
 }

@@ -28,6 +28,7 @@ func (w *worker) add(s *Subscription) {
 func (w *worker) remove(s *Subscription) {
 	s.gate.close()
 	s.history.drop()
+	w.recount(s)
 	w.settle(s)
 	w.discount(s)
 	members := w.rooms[s.room]

@@ -65,19 +65,15 @@ func (w *worker) replay(s *Subscription) {
 			w.hand(s, f)
 		}
 		h.awaited, h.behind, h.bytes = false, nil, 0
+		w.recount(s)
 	}
 	h.tell()
 }
 
-// wait puts a frame behind the history; false if too many are there. Alone, any legal frame may wait; together no more than
-// half of what a connection's queue takes, where all must fit at once in the form of the wire.
-func (h *history) wait(f *protocol.Frame, maxBytes int) bool {
-	if maxBytes /= 2; maxBytes > 0 && h.bytes > 0 && h.bytes+f.Size() > maxBytes {
-		return false
-	}
+// wait puts a frame behind the history.
+func (h *history) wait(f *protocol.Frame) {
 	h.behind = append(h.behind, f)
 	h.bytes += f.Size()
-	return true
 }
 
 // tell says of what came that it has been given, or never will be.

@@ -17,6 +17,7 @@ type worker struct {
 	number   int
 	rooms    map[Room][]*Subscription
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
+	held     map[uint32]int                        // bytes that wait for a connection, of all of its subscriptions
 	deaf     bool
 	silences uint64 // how often it became deaf
 	catchUp  bool   // messages of the database come late
@@ -28,7 +29,7 @@ type worker struct {
 }
 
 func newWorker(o Options, number int) *worker {
-	return &worker{options: o, number: number, deaf: true, unsettled: new(atomic.Int64), rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}}
+	return &worker{options: o, number: number, deaf: true, unsettled: new(atomic.Int64), rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}, held: map[uint32]int{}}
 }
 
 func (w *worker) run() {
@@ -143,22 +144,45 @@ func (e gift) apply(w *worker) {
 }
 
 func (w *worker) give(s *Subscription, f *protocol.Frame, xid snapshot.XID) {
-	switch s.gate.frame(f, xid, w.catchUp && xid != 0, w.options.MaxHeldBytes) {
+	switch s.gate.frame(f, xid, w.catchUp && xid != 0) {
 	case frameGive:
 		w.deliver(s, f)
-	case frameOverflow:
-		w.end(s, EndHeldTooBig, Verdict{})
+	case frameWait:
+		w.hold(s, f)
 	}
 }
 
 // deliver gives a frame that has passed the gate, behind the subscription's history.
 func (w *worker) deliver(s *Subscription, f *protocol.Frame) {
-	switch {
-	case !s.history.awaited:
+	if !s.history.awaited {
 		w.hand(s, f)
-	case !s.history.wait(f, w.options.MaxHeldBytes):
-		w.end(s, EndHeldTooBig, Verdict{})
+		return
 	}
+	s.history.wait(f)
+	w.hold(s, f)
+}
+
+// hold counts a frame that waits, and ends a subscription whose frame is too much for its connection: all that waits for one
+// may be let go at once, and has to fit into its queue. Alone, any legal frame may wait.
+func (w *worker) hold(s *Subscription, f *protocol.Frame) {
+	held, size := w.held[s.outlet], f.Size()
+	if max := w.options.MaxHeldBytes; max > 0 && held > 0 && held+size > max {
+		w.end(s, EndHeldTooBig, Verdict{})
+		return
+	}
+	w.held[s.outlet] = held + size
+	s.held += size
+}
+
+// recount takes off the count what does not wait any more.
+func (w *worker) recount(s *Subscription) {
+	still := s.gate.bytes + s.history.bytes
+	if left := w.held[s.outlet] - (s.held - still); left > 0 {
+		w.held[s.outlet] = left
+	} else {
+		delete(w.held, s.outlet)
+	}
+	s.held = still
 }
 
 // hand puts a frame into the queue of a member's connection.

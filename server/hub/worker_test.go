@@ -185,3 +185,55 @@ func TestExceptTheSender(t *testing.T) {
 		t.Errorf("the sender was given %d frames, the other %d", sender.delivered, other.delivered)
 	}
 }
+
+// What waits for the verdicts about one connection may be let go at once, so it has one bound, whatever it waits for. Another
+// connection has its own.
+func TestConnectionsHoldIsBounded(t *testing.T) {
+	t.Parallel()
+	f := protocol.TextBroadcast("realtime:a", []byte(`{}`))
+	w := bareWorker(10 * f.Size())
+	var here []*Subscription
+	var recorders []*recorder
+	for i, outlet := range []uint32{1, 1, 1, 2} {
+		r := &recorder{}
+		s := NewSubscription(Room{fmt.Sprint("room", i), true}, outlet, "u", r)
+		join{s}.apply(w)
+		answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
+		here, recorders = append(here, s), append(recorders, r)
+	}
+	say := func(i, times int) {
+		for range times {
+			(&Publication{Room: here[i].room, Frame: f, XID: 100}).apply(w)
+		}
+	}
+	verdict := func(i int, rights Rights) {
+		answer{here[i], Verdict{Round: recorders[i].last(), Rights: rights, Snapshot: snap(t, "200:200:")}}.apply(w)
+	}
+	(&marking{mark: Mark{XID: 90}}).apply(w)
+	say(0, 4)
+	say(1, 6)
+	say(3, 10)
+	for i, r := range recorders {
+		if r.ended != 0 || r.delivered != 0 {
+			t.Fatalf("channel %d: ended %d, delivered %d, and nothing is too much yet", i, r.ended, r.delivered)
+		}
+	}
+	say(2, 1)
+	if r := recorders[2]; r.ended != 1 || r.why != EndHeldTooBig {
+		t.Errorf("the eleventh frame: ended %d (%s)", r.ended, r.why)
+	}
+	verdict(0, yes)
+	if say(1, 4); recorders[1].ended != 0 {
+		t.Error("what was let go still counts")
+	}
+	verdict(1, Rights{})
+	verdict(3, yes)
+	for i, want := range []int{4, 0, 0, 10} {
+		if got := recorders[i].delivered; got != want {
+			t.Errorf("channel %d was given %d frames, want %d", i, got, want)
+		}
+	}
+	if len(w.held) > 0 {
+		t.Errorf("%v bytes are said to wait", w.held)
+	}
+}

@@ -138,8 +138,12 @@ func (f *Frame) Bytes(v Version) []byte {
 	return f.v2.bytes
 }
 
-// Size is about how many bytes one receiver's frame takes, without encoding anything.
-func (f *Frame) Size() int {
+// Size is how many bytes one receiver's frame takes at most, without encoding anything, and leaving out what may have to be
+// escaped in the names.
+func (f *Frame) Size() int { return f.room() + frameOverhead }
+
+// room is for encoding: about what version 2.0.0 takes.
+func (f *Frame) room() int {
 	return len(f.topic) + len(f.event) + len(f.payload) + len(f.meta) + frameOverhead
 }
 
@@ -148,7 +152,7 @@ func (f *Frame) encodeV1() {
 	case !f.user:
 		f.v1.bytes = Push(V1, "", "", f.topic, f.event, f.payload)
 	case f.encoding == JSON:
-		buf := appendOpenV1(newFrame(f.Size()+len(`"payload":,"type":"broadcast","meta":`)), EventBroadcast)
+		buf := appendOpenV1(newFrame(f.room()+len(`"payload":,"type":"broadcast","meta":`)), EventBroadcast)
 		buf = appendBroadcast(buf, f.event, f.payload, f.meta)
 		f.v1.bytes = seal(appendCloseV1(buf, "", f.topic), opText)
 	}
@@ -163,7 +167,7 @@ func (f *Frame) encodeV2() {
 		f.v2.bytes = Push(V2, f.joinRef, "", f.topic, EventBroadcast, BroadcastPayload(f.event, f.payload, f.meta))
 		return
 	}
-	buf := append(newFrame(f.Size()), kindBroadcast,
+	buf := append(newFrame(f.room()), kindBroadcast,
 		byte(len(f.topic)), byte(len(f.event)), byte(len(f.meta)), byte(f.encoding))
 	buf = append(buf, f.topic...)
 	buf = append(buf, f.event...)
