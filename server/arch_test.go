@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"server/metrics":  {},
 	"server/protocol": {},
 	"server/sockopt":  {},
+	"server/bucket":   {},
 
 	"server/hub":      {"server/protocol", "server/snapshot", "server/metrics"},
 	"server/socket":   {"server/protocol", "server/sockopt", "server/metrics"},
@@ -37,8 +38,8 @@ var mayImport = map[string][]string{
 	"server/presence": {"server/hub", "server/protocol", "server/metrics"},
 	"server/jwks":     {"server/auth", "server/metrics"},
 	"server/messages": {"sql", "server/feed", "server/hub", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
-	"server/channel":  {"server/auth", "server/hub", "server/messages", "server/presence", "server/protocol", "server/metrics"}, // not socket
-	"server/api":      {"server/auth", "server/hub", "server/protocol", "server/metrics"},                                       // not socket
+	"server/channel":  {"server/auth", "server/bucket", "server/hub", "server/messages", "server/presence", "server/protocol", "server/metrics"}, // not socket
+	"server/api":      {"server/auth", "server/bucket", "server/hub", "server/protocol", "server/metrics"},                                       // not socket
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
 	"server/auth/authtest":       {},                 // for tests

@@ -106,7 +106,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	in.rest = api.NewREST(api.RESTOptions{
 		Verifier: verifier, Decider: in.decider, Hub: in.hub, WhenHearing: in.feed.WhenHearing, Away: in.away, Origins: in.sockets.Origins(),
 		Presence: in.presence.State, PrivateOnly: c.PrivateOnly, MaxBodyBytes: c.MaxRESTBodyBytes, MaxPayloadBytes: c.MaxPayloadBytes,
-		MessagesPerSecond: c.MaxRESTMessages, Logger: in.component("api"), Metrics: in.metrics,
+		MessagesPerSecond: c.MaxRESTMessages, BytesPerSecond: c.MaxRESTBytes, Logger: in.component("api"), Metrics: in.metrics,
 	})
 	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
 	in.lease.serve, in.lease.stop = in.open, in.leave

@@ -10,6 +10,30 @@ import (
 	"rowcast/server/pgtest"
 )
 
+// A caller has so many bytes a second: one large message may pass, and is paid for by those that follow.
+func TestRESTBytes(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), func(c *Config) { c.MaxRESTBytes = 100_000 })
+	large := `"` + strings.Repeat("x", 2_500_000) + `"`
+	for user, send := range map[string]func(tok, body string) restAnswer{
+		"u1": func(tok, body string) restAnswer { return r.rest("POST", openPath, tok, body) },
+		"u2": func(tok, body string) restAnswer {
+			return r.rest("POST", batchPath, tok, `{"messages":[{"topic":"t","event":"e","payload":`+body+`}]}`)
+		},
+	} {
+		tok := token(t, user, "authenticated", nil)
+		if got := send(tok, large); got.status != 202 {
+			t.Errorf("%s: a large message: %d %s", user, got.status, got.body)
+		}
+		if got := send(tok, "{}"); got.status != 429 || got.body != `{"message":"Too many bytes per second"}` || got.header.Get("Retry-After") != "1" {
+			t.Errorf("%s: one more: %d %s", user, got.status, got.body)
+		}
+		if got := send(token(t, user+" other", "authenticated", nil), "{}"); got.status != 202 {
+			t.Errorf("somebody else beside %s: %d %s", user, got.status, got.body)
+		}
+	}
+}
+
 // A caller has so many messages a second, over all requests, and is told how many are left. Others have their own.
 func TestRESTRates(t *testing.T) {
 	t.Parallel()
@@ -69,7 +93,7 @@ func TestRESTRates(t *testing.T) {
 // With the limit lifted there is still a bound to what one request may ask.
 func TestRESTWithoutRates(t *testing.T) {
 	t.Parallel()
-	r := start(t, pgtest.New(t), func(c *Config) { c.MaxRESTMessages, c.MaxRESTBodyBytes, c.MaxPayloadBytes = 0, 0, 0 })
+	r := start(t, pgtest.New(t), func(c *Config) { c.MaxRESTMessages, c.MaxRESTBytes, c.MaxRESTBodyBytes, c.MaxPayloadBytes = 0, 0, 0, 0 })
 	topics := make([]string, 10_001)
 	for i := range topics {
 		topics[i] = "t"

@@ -23,6 +23,9 @@ func (s *REST) batch(c *call) answer {
 		a.sends = 1
 		return a
 	}
+	if !s.rates.takeBody(c, body) {
+		return tooMany(c, protocol.TextTooManyBytes, 1)
+	}
 	most := maxBatch
 	if s.MessagesPerSecond > 0 {
 		most = min(most, s.MessagesPerSecond)

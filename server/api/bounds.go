@@ -5,9 +5,8 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"golang.org/x/time/rate"
+	"rowcast/server/bucket"
 )
 
 // budget is so much of something that all requests share.
@@ -30,21 +29,24 @@ func (b *budget) give(n int) { b.used.Add(-int64(n)) }
 // maxCallers is how many callers' rates are remembered before the older half is forgotten.
 const maxCallers = 20000
 
-// rates is a token bucket for each caller: its subject, or its role where the token names nobody. A token without a subject
+// rates are token buckets for each caller: its subject, or its role where the token names nobody. A token without a subject
 // is one key for many, such as that of a web page; what else a request says, and the address it comes from, a stranger
 // changes at will. So those share one bucket, and a noisy one among them is the others' loss, not everybody's.
 type rates struct {
-	perSecond int // 0: no limit
+	messages, bytes int // a second; 0: no limit
 
 	mu            sync.Mutex // guards all below
-	recent, older map[callerKey]*rate.Limiter
+	recent, older map[callerKey]*caller
 }
+
+// caller is what one may still send.
+type caller struct{ messages, bytes bucket.Bucket }
 
 // callerKey is of one size, however long a subject is.
 type callerKey [sha256.Size]byte
 
-func newRates(perSecond int) *rates {
-	return &rates{perSecond: perSecond, recent: map[callerKey]*rate.Limiter{}}
+func newRates(messages, bytes int) *rates {
+	return &rates{messages: messages, bytes: bytes, recent: map[callerKey]*caller{}}
 }
 
 func (c *call) key() callerKey {
@@ -54,36 +56,37 @@ func (c *call) key() callerKey {
 	return sha256.Sum256([]byte("role " + c.claims.Role))
 }
 
-func (r *rates) of(key callerKey) *rate.Limiter {
+func (r *rates) of(key callerKey) *caller {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	bucket := r.recent[key]
-	if bucket != nil {
-		return bucket
+	found := r.recent[key]
+	if found != nil {
+		return found
 	}
 	if len(r.recent) >= maxCallers/2 {
-		r.older, r.recent = r.recent, map[callerKey]*rate.Limiter{}
+		r.older, r.recent = r.recent, map[callerKey]*caller{}
 	}
-	if bucket = r.older[key]; bucket == nil {
-		bucket = rate.NewLimiter(rate.Limit(r.perSecond), r.perSecond)
+	if found = r.older[key]; found == nil {
+		found = &caller{bucket.New(r.messages), bucket.New(r.bytes)}
 	}
-	r.recent[key] = bucket
-	return bucket
+	r.recent[key] = found
+	return found
 }
 
 // take takes n messages from what the caller may still send.
-func (r *rates) take(c *call, n int) bool {
-	return r.perSecond == 0 || r.of(c.key()).AllowN(time.Now(), n)
-}
+func (r *rates) take(c *call, n int) bool { return r.of(c.key()).messages.Take(n) }
+
+// takeBody takes the bytes of a request, which may be more than a second's worth, if no other came just before.
+func (r *rates) takeBody(c *call, body []byte) bool { return r.of(c.key()).bytes.TakeAny(len(body)) }
 
 // tell says in the headers of the answer what is left.
 func (r *rates) tell(c *call) {
-	if r.perSecond == 0 {
+	if r.messages == 0 {
 		return
 	}
-	left := max(0, int(r.of(c.key()).Tokens()))
+	left := r.of(c.key()).messages.Left()
 	h := c.w.Header()
-	h.Set("X-Rate-Limit", strconv.Itoa(r.perSecond))
+	h.Set("X-Rate-Limit", strconv.Itoa(r.messages))
 	h.Set("X-Rate-Limit-Remaining", strconv.Itoa(left))
-	h.Set("X-Rate-Rolling", strconv.Itoa(r.perSecond-left))
+	h.Set("X-Rate-Rolling", strconv.Itoa(r.messages-left))
 }

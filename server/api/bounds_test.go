@@ -56,7 +56,7 @@ func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 // Callers are remembered as long as they call, and however many there are, not more than so many.
 func TestRatesAreBounded(t *testing.T) {
 	t.Parallel()
-	r := newRates(2)
+	r := newRates(2, 0)
 	of := func(subject string) callerKey { return (&call{claims: auth.Claims{Subject: subject, Role: "r"}}).key() }
 	often := r.of(of("often"))
 	for i := range 3 * maxCallers {

@@ -49,6 +49,9 @@ func (s *REST) single(c *call) answer {
 		a.sends = 1
 		return a
 	}
+	if !s.rates.takeBody(c, body) {
+		return tooMany(c, protocol.TextTooManyBytes, 1)
+	}
 	payload, a := s.payload(body, encoding)
 	if a.code != "" {
 		return a

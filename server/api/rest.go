@@ -30,6 +30,7 @@ type RESTOptions struct {
 	MaxBodyBytes      int
 	MaxPayloadBytes   int
 	MessagesPerSecond int // from one caller
+	BytesPerSecond    int // of bodies, from one caller
 
 	Logger  *slog.Logger
 	Metrics *metrics.Metrics
@@ -65,7 +66,7 @@ const (
 // NewREST prepares the endpoints.
 func NewREST(o RESTOptions) *REST {
 	return &REST{
-		RESTOptions: o, rates: newRates(o.MessagesPerSecond), bodies: budget{limit: maxBodies}, asks: budget{limit: maxAsks},
+		RESTOptions: o, rates: newRates(o.MessagesPerSecond, o.BytesPerSecond), bodies: budget{limit: maxBodies}, asks: budget{limit: maxAsks},
 		lines: rate.NewLimiter(linesPerSecond, linesPerSecond),
 	}
 }

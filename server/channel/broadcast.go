@@ -48,7 +48,7 @@ const complainEvery = time.Second
 // broadcast handles a push of the client: checks it, encodes it once, and publishes it or lets it wait for a decision.
 func (c *Channel) broadcast(m protocol.Message) {
 	s := c.session
-	if !allows(s.events) {
+	if !s.events.Take(1) {
 		c.refuse(m.Ref, protocol.SendRateLimitReached)
 		return
 	}
@@ -57,7 +57,7 @@ func (c *Channel) broadcast(m protocol.Message) {
 		c.refuseBecause(m.Ref, code, text)
 		return
 	}
-	if !allowsBytes(s.bytes, frame.Size()) {
+	if !s.bytes.TakeAny(frame.Size()) {
 		c.refuseBecause(m.Ref, protocol.SendRateLimitReached, protocol.TextTooManyBytes)
 		return
 	}

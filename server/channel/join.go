@@ -115,7 +115,7 @@ func (c *Channel) prepare(payload []byte) (protocol.Code, string) {
 		return refusal(protocol.TopicNameRequired)
 	case len(c.topic) > protocol.MaxName:
 		return refusal(protocol.TopicTooLong, protocol.MaxName-len(protocol.TopicPrefix))
-	case !allows(s.joins):
+	case !s.joins.Take(1):
 		return refusal(protocol.ClientJoinRateLimitReached)
 	case limit > 0 && channels > limit:
 		return refusal(protocol.ChannelRateLimitReached)

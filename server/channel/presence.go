@@ -24,7 +24,7 @@ type presencePush struct {
 // pushPresence handles a presence event: at once, or after the decision that is awaited.
 func (c *Channel) pushPresence(m protocol.Message) {
 	s := c.session
-	if !allows(s.presence) {
+	if !s.presence.Take(1) {
 		c.reject(m.Ref, protocol.PresenceRateLimitReached)
 		return
 	}
@@ -38,7 +38,7 @@ func (c *Channel) pushPresence(m protocol.Message) {
 		c.reject(m.Ref, protocol.TrackTooLarge)
 		return
 	}
-	if !allowsBytes(s.bytes, len(payload)) {
+	if !s.bytes.TakeAny(len(payload)) {
 		c.rejectBecause(m.Ref, protocol.SendRateLimitReached, protocol.TextTooManyBytes)
 		return
 	}

@@ -12,11 +12,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"rowcast/server/auth"
+	"rowcast/server/bucket"
 	"rowcast/server/hub"
 	"rowcast/server/messages"
 	"rowcast/server/metrics"
@@ -80,10 +78,10 @@ type Session struct {
 	number   uint32
 	sender   Sender
 	identity Identity
-	joins    *rate.Limiter // nil: no limit
-	events   *rate.Limiter
-	bytes    *rate.Limiter
-	presence *rate.Limiter // presence events
+	joins    bucket.Bucket
+	events   bucket.Bucket
+	bytes    bucket.Bucket
+	presence bucket.Bucket // presence events
 
 	mu       sync.Mutex // guards all below
 	channels map[string]*Channel
@@ -95,36 +93,10 @@ type Session struct {
 func NewSession(o *Options, version protocol.Version, identity Identity, sender Sender) *Session {
 	return &Session{
 		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity,
-		joins: bucket(o.Limits.JoinsPerSecond), events: bucket(o.Limits.EventsPerSecond), bytes: bucket(o.Limits.BytesPerSecond),
-		presence: bucket(o.Limits.PresenceEventsPerSecond),
+		joins: bucket.New(o.Limits.JoinsPerSecond), events: bucket.New(o.Limits.EventsPerSecond), bytes: bucket.New(o.Limits.BytesPerSecond),
+		presence: bucket.New(o.Limits.PresenceEventsPerSecond),
 		channels: map[string]*Channel{},
 	}
-}
-
-// bucket is a token bucket that holds one second's worth; nil, which allows everything, for 0.
-func bucket(perSecond int) *rate.Limiter {
-	if perSecond == 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
-}
-
-func allows(l *rate.Limiter) bool { return l == nil || l.Allow() }
-
-// allowsBytes takes n out of a bucket. One that is full allows any message, however large, and is then in debt: whoever
-// sends 3 MB at once waits for as long as it takes to be given 3 MB.
-func allowsBytes(l *rate.Limiter, n int) bool {
-	if l == nil {
-		return true
-	}
-	now, most := time.Now(), l.Burst()
-	if !l.AllowN(now, min(n, most)) {
-		return false
-	}
-	for n -= most; n > 0; n -= most {
-		l.ReserveN(now, min(n, most))
-	}
-	return true
 }
 
 // Frame handles one frame of the client. Its data may be changed after the call.
@@ -194,7 +166,7 @@ func (s *Session) push(m protocol.Message) {
 		c.broadcast(m)
 	case m.Event == protocol.EventAccessToken:
 		c.refresh(m)
-	case !allows(s.events):
+	case !s.events.Take(1):
 		c.refuse(m.Ref, protocol.SendRateLimitReached)
 	case m.Event == protocol.EventPresence:
 		c.pushPresence(m)

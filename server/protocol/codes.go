@@ -181,7 +181,7 @@ var table = []Entry{
 	{Code: SendDenied, Where: InPushReply | InSystem | InREST,
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}, REST: []string{TextRefused, TextSomeRefused}},
 	{Code: SendRateLimitReached, Where: InPushReply | InSystem | InREST,
-		Texts: []string{"Too many messages per second", TextTooManyBytes}, REST: []string{TextRateLimit, TextBatchSize}},
+		Texts: []string{"Too many messages per second", TextTooManyBytes}, REST: []string{TextRateLimit, TextBatchSize, TextTooManyBytes}},
 	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped}},
 	{Code: BinaryNotSupported, Where: InSystem,
 		Texts: []string{"A binary message was withheld from you: only wire version 2.0.0 can carry it"}},
