@@ -37,8 +37,9 @@ export function createClient(url, key, vsn, transport, { realtime, ...options } 
 
 // What a release cannot do; whatever needs it is not played with it.
 const lacks = {
-  '2.44.0': { 'private sending over REST': 'it sends to public channels only', httpSend: 'it has no httpSend()' },
+  '2.44.0': { accessToken: 'it has no option accessToken', 'private sending over REST': 'it sends to public channels only', httpSend: 'it has no httpSend()' },
   '2.0.0': {
+    accessToken: 'it has no option accessToken',
     'private channels': 'it knows no private channels', 'sending over REST': 'it sends over sockets only',
     'private sending over REST': 'it sends over sockets only', httpSend: 'it has no httpSend()',
   },

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict'
-import { old } from '../release.mjs'
+import { needs, old } from '../release.mjs'
 
 const mayNotRead = (topic) => `You do not have permissions to read from this Channel topic: ${topic}`
 
 // changing is a client whose application decides whose token it has: call by call or, in old releases, by telling it.
-function changing(t, first) {
+function changing(t, first, realtime) {
   const key = t.user({ role: 'anon' }).token
   if (old) {
-    const client = t.client(key)
+    const client = t.client(key, { realtime })
     return { client, become: (user) => client.realtime.setAuth(user.token) }
   }
   let current = first
-  const client = t.client(key, { accessToken: async () => current.token })
+  const client = t.client(key, { accessToken: async () => current.token, realtime })
   const become = (user) => {
     current = user
     return client.realtime.setAuth()
@@ -117,5 +117,40 @@ export default {
     await t.sql(t.broadcast('fence', room))
     await member.hears('fence')
     member.isUndisturbed()
+  },
+
+  'a token that the application renews by itself is taken over at a heartbeat': async (t) => {
+    needs('accessToken')
+    const room = t.topic()
+    const user = t.user({ seconds: 2 })
+    await t.admit(room, user)
+    let current = user
+    const client = t.client(t.user({ role: 'anon' }).token, { accessToken: async () => current.token, realtime: { heartbeatIntervalMs: 250 } })
+    await client.realtime.setAuth()
+    const member = await t.join(client, room, { private: true })
+    current = t.user({ id: user.id })
+    const witness = await t.join(t.user({ seconds: 2 }), t.topic()) // its end comes after the old token's
+    await witness.isCut(/^Token has expired \d+ seconds ago$/)
+    await t.sql(t.broadcast('fence', room))
+    await member.hears('fence')
+    member.isUndisturbed()
+  },
+
+  'after a connection that was lost the newest token joins again': async (t) => {
+    const room = t.topic()
+    const [former, user] = [t.user(), t.user()]
+    await Promise.all([t.admit(room, former), t.admit(room, user)])
+    const { client, become } = changing(t, former, { reconnectAfterMs: () => 100 })
+    await become(former)
+    const member = await t.join(client, room, { private: true, ack: true })
+    await become(user)
+    assert.equal(await member.send('taken over'), 'ok')
+    await t.sql(t.expel(room, former))
+    client.tape.cut()
+    await member.log.until(() => member.statuses.filter((s) => s === 'SUBSCRIBED').length === 2, 'a second SUBSCRIBED')
+    assert.equal(await member.send('again'), 'ok')
+    assert.deepEqual(member.systems, [])
+    await t.sql(t.expel(room, user))
+    await member.isCut(`You no longer have permission to read from this Channel topic: ${room}`)
   },
 }
