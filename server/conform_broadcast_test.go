@@ -197,3 +197,35 @@ func TestPrivateIsNotSeenThroughPublic(t *testing.T) {
 		member.wait("its own", broadcastOf("room", "e"))
 	}
 }
+
+// Public channels are joined and used while the database is a black hole.
+func TestPublicChannelsNeedNoDatabase(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.NewCluster(t, pgtest.Options{})
+	network, db := pgtest.NewProxy(t, cluster), cluster.DB(t)
+	r := start(t, db, func(c *Config) {
+		c.DatabaseURL = network.Through(db.URL)
+		c.ListenDatabaseURL = c.DatabaseURL
+	})
+	network.Freeze()
+	defer network.Thaw()
+	r.await("the silence to be noticed", func() bool { return !r.feed.Hearing() })
+	for _, version := range versions {
+		c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
+		joinRef, status, reason := c.join("open", map[string]any{"broadcast": map[string]any{"ack": true, "self": true}, "presence": map[string]any{"enabled": true}})
+		if status != "ok" {
+			t.Fatal(reason)
+		}
+		track := map[string]any{"type": "presence", "event": "track", "payload": map[string]any{}}
+		for _, ref := range []string{c.broadcast(joinRef, "open"), c.push(joinRef, "realtime:open", "presence", track)} {
+			if status, response := c.reply(ref); status != "ok" {
+				t.Errorf("%s: %s", version, response)
+			}
+		}
+		c.push(joinRef, "realtime:open", "access_token", map[string]any{"access_token": token(t, "u2", "anon", nil)})
+		c.wait("its own", broadcastOf("open", "e"))
+		if status, _ := c.reply(c.broadcast(joinRef, "open")); status != "ok" || count(c, isEvent("open", "phx_close")) != 0 {
+			t.Errorf("%s: with a new token: %s", version, c.said())
+		}
+	}
+}

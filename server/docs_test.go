@@ -67,6 +67,44 @@ func TestTestsNamedInTheDocumentation(t *testing.T) {
 	}
 }
 
+// Every line of docs/compatibility.md says how it is here, and names a test unless there is nothing to test.
+func TestCompatibilityIsShown(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/compatibility.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, better, found := strings.Cut(string(page), "# Better on purpose")
+	if !found {
+		t.Fatal("docs/compatibility.md has no part about what is better on purpose")
+	}
+	rows := 0
+	for part, same := range map[string]bool{tables: true, better: false} {
+		for line := range strings.Lines(part) {
+			cells := strings.Split(strings.Trim(line, "|\n"), "|")
+			if !strings.HasPrefix(line, "| ") || strings.HasPrefix(cells[0], " behaviour") {
+				continue
+			}
+			rows++
+			if len(cells) != 3 {
+				t.Errorf("%d cells: %s", len(cells), line)
+				continue
+			}
+			here, tests := strings.TrimSpace(cells[1]), strings.TrimSpace(cells[2])
+			if same && !regexp.MustCompile(`^(same($|[;,] )|differently: |later$|no tenants$)`).MatchString(here) {
+				t.Errorf("here is %q: %s", here, line)
+			}
+			if untestable := here == "later" || here == "no tenants"; untestable != (tests == "") ||
+				!untestable && !regexp.MustCompile("^`Test\\w+`(, `Test\\w+`)*$").MatchString(tests) {
+				t.Errorf("tests are %q: %s", tests, line)
+			}
+		}
+	}
+	if rows < 90 {
+		t.Errorf("%d rows were found", rows)
+	}
+}
+
 // Every fault that is tested is in the operators' table.
 func TestFaultsInTheDocumentation(t *testing.T) {
 	t.Parallel()
