@@ -45,7 +45,7 @@ func (t *told) replies(ref string) (n int) {
 func heldChannel() (*Channel, *told) {
 	client := &told{}
 	s := NewSession(&Options{Metrics: metrics.New()}, protocol.V2, Identity{}, client)
-	return &Channel{session: s, topic: "realtime:a", name: "a", joinRef: protocol.TextRef("1"), held: true, options: protocol.Join{Ack: true}}, client
+	return &Channel{session: s, topic: "realtime:a", name: "a", joinRef: protocol.TextRef("1"), held: true, admitted: true, options: protocol.Join{Ack: true}}, client
 }
 
 func (c *Channel) say(ref string) {
