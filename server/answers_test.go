@@ -115,7 +115,7 @@ func TestMalformedPushesAreAnswered(t *testing.T) {
 		if err := c.conn.Write(context.Background(), websocket.MessageBinary, data); err != nil {
 			t.Fatal(err)
 		}
-		if status, response := c.reply(name); status != "error" || !strings.Contains(string(response), "MalformedFrame: ") {
+		if status, response := c.reply(name); status != "error" || !strings.Contains(string(response), "MalformedWebSocketMessage: ") {
 			t.Errorf("%s: %s %s", name, status, response)
 		}
 	}
@@ -123,7 +123,7 @@ func TestMalformedPushesAreAnswered(t *testing.T) {
 	if err := c.conn.Write(context.Background(), websocket.MessageText, []byte(deep)); err != nil {
 		t.Fatal(err)
 	}
-	if status, response := c.reply("deep"); status != "error" || !strings.Contains(string(response), "MalformedFrame: ") {
+	if status, response := c.reply("deep"); status != "error" || !strings.Contains(string(response), "MalformedWebSocketMessage: ") {
 		t.Errorf("deep: %s %s", status, response)
 	}
 }

@@ -28,7 +28,7 @@ func TestLimitsInBothVersions(t *testing.T) {
 		if status, response := sender.reply(first); status != "ok" {
 			t.Errorf("%s: %s", version, response)
 		}
-		if status, response := sender.reply(second); status != "error" || reasonOf(response) != "SendRateLimitReached: Too many messages per second" {
+		if status, response := sender.reply(second); status != "error" || reasonOf(response) != "MessagePerSecondRateLimitReached: Too many messages per second" {
 			t.Errorf("%s: %s %s", version, status, response)
 		}
 		member.wait("the first", broadcastOf("open", "e"))

@@ -9,11 +9,11 @@ import (
 // presenceProvocations are what is said about presence.
 var presenceProvocations = []provocation{
 	{code: protocol.UnknownPresenceEvent, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("presence", map[string]any{"event": "tracks"})},
-	{code: protocol.InvalidTrack, where: inPush, counted: refusedTotal, on: onPlain,
+	{code: protocol.InvalidPresencePayload, where: inPush, counted: refusedTotal, on: onPlain,
 		provoke: refusedPush("presence", map[string]any{"event": "track", "payload": []int{}})},
 	{code: protocol.TrackTooLarge, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("presence", trackOf(100_000))},
 	{code: protocol.PresenceFull, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("presence", trackOf(60_000))},
-	{code: protocol.PresenceRateLimitReached, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) (reason string) {
+	{code: protocol.ClientPresenceRateLimitReached, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) (reason string) {
 		c, joinRef := s.member("open", nil)
 		for reason == "" {
 			reason = c.refusal(c.push(joinRef, "realtime:open", "presence", map[string]any{"event": "untrack"}))

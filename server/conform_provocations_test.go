@@ -92,7 +92,7 @@ var provocations = slices.Concat([]provocation{
 		c := s.dial(token(s.t, "u1", "authenticated", nil))
 		return c.refusal(c.push("", "realtime:nowhere", "broadcast", map[string]any{}))
 	}},
-	{code: protocol.MalformedFrame, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+	{code: protocol.MalformedWebSocketMessage, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
 		c, joinRef := s.member("open", nil)
 		deep := fmt.Sprintf(`[%q,"deep","realtime:open","broadcast",%s1%s]`, joinRef, strings.Repeat(`{"a":`, 600), strings.Repeat("}", 600))
 		if err := c.conn.Write(s.t.Context(), websocket.MessageText, []byte(deep)); err != nil {
@@ -100,7 +100,7 @@ var provocations = slices.Concat([]provocation{
 		}
 		return c.refusal("deep")
 	}},
-	{code: protocol.PayloadTooLarge, where: inPush, counted: refusedTotal, on: onPlain,
+	{code: protocol.PayloadSizeExceeded, where: inPush, counted: refusedTotal, on: onPlain,
 		provoke: refusedPush("broadcast", map[string]any{"payload": strings.Repeat("x", 100_000)})},
 	{code: protocol.InvalidBroadcast, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("broadcast", []int{})},
 	{code: protocol.InvalidBroadcast, where: inPush, counted: refusedTotal, on: onPlain, provoke: refusedPush("broadcast", map[string]any{"ids": 1})},
@@ -114,12 +114,12 @@ var provocations = slices.Concat([]provocation{
 		c.broadcast(joinRef, "a")
 		return c.told("a")
 	}},
-	{code: protocol.SendRateLimitReached, where: inPush, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
+	{code: protocol.MessagePerSecondRateLimitReached, where: inPush, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
 		c, joinRef := s.member("open", map[string]any{"broadcast": map[string]any{"ack": true}})
 		c.broadcast(joinRef, "open")
 		return c.refusal(c.broadcast(joinRef, "open"))
 	}},
-	{code: protocol.SendRateLimitReached, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
+	{code: protocol.MessagePerSecondRateLimitReached, where: inPush, counted: refusedTotal, on: onPlain, provoke: func(s *stage) string {
 		c, joinRef := s.member("open", map[string]any{"broadcast": map[string]any{"ack": true}})
 		for {
 			ref := c.push(joinRef, "realtime:open", "broadcast", map[string]any{"payload": strings.Repeat("x", 90_000)})
@@ -141,7 +141,7 @@ var provocations = slices.Concat([]provocation{
 		s.exec(`select realtime.send_binary('x', 'e', 'open', false)`)
 		return c.told("open")
 	}},
-	{code: protocol.SendRateLimitReached, where: inSystem, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
+	{code: protocol.MessagePerSecondRateLimitReached, where: inSystem, counted: refusedTotal, on: onStrict, provoke: func(s *stage) string {
 		c, joinRef := s.member("open", nil)
 		c.broadcast(joinRef, "open")
 		c.broadcast(joinRef, "open")

@@ -111,7 +111,7 @@ func refusedToken(code protocol.Code, on server, tok func() string) provocation 
 
 // restProvocations are what requests over REST are refused for.
 var restProvocations = []provocation{
-	refusedToken(protocol.TokenMissing, onPlain, func() string { return "" }),
+	refusedToken(protocol.MissingAPIKey, onPlain, func() string { return "" }),
 	refusedToken(protocol.InvalidJWTToken, onPlain, func() string { return signed(`{"alg":"HS256"}`, `{"role":"authenticated","exp":1}`) }),
 	refusedToken(protocol.MalformedJWT, onPlain, func() string { return "none" }),
 	refusedToken(protocol.JwtSignatureError, onPlain, func() string { return claiming("") + "x" }),
@@ -131,7 +131,7 @@ var restProvocations = []provocation{
 		provoke: refusedREST("POST", openPath, strings.Repeat("x", 1_000_001))},
 	{code: protocol.HeadersTooLarge, where: inREST, counted: restTotal, on: onPlain,
 		provoke: refusedREST("POST", lockedPath, "{}", "X-Grows: "+strings.Repeat(`"`, 40<<10))},
-	{code: protocol.PayloadTooLarge, where: inREST, counted: restTotal, on: onPlain,
+	{code: protocol.PayloadSizeExceeded, where: inREST, counted: restTotal, on: onPlain,
 		provoke: refusedREST("POST", batchPath, `{"messages":[{"topic":"t","event":"e","payload":"`+strings.Repeat("x", 100_000)+`"}]}`)},
 	{code: protocol.InvalidBroadcast, where: inREST, counted: restTotal, on: onPlain, provoke: refusedREST("POST", batchPath, "{}")},
 	{code: protocol.InvalidBroadcast, where: inREST, counted: restTotal, on: onPlain, provoke: refusedREST("POST", openPath+"?private=1", "{}")},
@@ -145,11 +145,11 @@ var restProvocations = []provocation{
 		provoke: refusedREST("POST", batchPath, `{"messages":[{"topic":"t","event":"e","payload":1,"id":"`+strings.Repeat("i", 256)+`"}]}`)},
 	{code: protocol.SendDenied, where: inREST, counted: restTotal, on: onPlain, provoke: refusedREST("POST", "/api/broadcast/b/events/e?private=true", "{}")},
 	{code: protocol.SendDenied, where: inREST, counted: restTotal, on: onPlain, provoke: refusedREST("POST", batchPath, batchOf(true, "a", "b"))},
-	{code: protocol.SendRateLimitReached, where: inREST, counted: restTotal, on: onStrict, provoke: func(s *stage) string {
+	{code: protocol.MessagePerSecondRateLimitReached, where: inREST, counted: restTotal, on: onStrict, provoke: func(s *stage) string {
 		s.rest("POST", openPath, token(s.t, "often", "authenticated", nil), "{}")
 		return s.rest("POST", openPath, token(s.t, "often", "authenticated", nil), "{}").told()
 	}},
-	{code: protocol.SendRateLimitReached, where: inREST, counted: restTotal, on: onStrict,
+	{code: protocol.MessagePerSecondRateLimitReached, where: inREST, counted: restTotal, on: onStrict,
 		provoke: refusedREST("POST", batchPath, batchOf(false, "open", "open"))},
 	{code: protocol.RealtimeRestarting, where: inREST, counted: restTotal, on: onStopped, provoke: func(s *stage) string {
 		if err := s.sockets.Suspend(s.t.Context(), *refusedWaiting, nil, 0); err != nil {

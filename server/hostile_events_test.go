@@ -149,7 +149,7 @@ func TestHostileBinaryFrames(t *testing.T) {
 		}
 	}
 	c.write(clientFrame(fin|opBinary, pushFrame("1", "badmeta", "realtime:open", "e", `[]`, 1, `{}`)))
-	if status, response := c.reply("badmeta"); status != "error" || !strings.Contains(response, "MalformedFrame: ") {
+	if status, response := c.reply("badmeta"); status != "error" || !strings.Contains(response, "MalformedWebSocketMessage: ") {
 		t.Errorf("metadata that is no object: %s %s", status, response)
 	}
 	c.write(clientFrame(fin|opBinary, pushFrame("1", "bytes", "realtime:open", "e", "", 0, "\x00\xff")))

@@ -21,7 +21,7 @@ func TestHostileJoins(t *testing.T) {
 	good := token(t, "evil", "authenticated", nil)
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	const (
-		public, private, malformed = "public", "private", "MalformedFrame: "
+		public, private, malformed = "public", "private", "MalformedWebSocketMessage: "
 		invalid                    = "InvalidJoinPayload: "
 		notJWT                     = "MalformedJWT: "
 	)

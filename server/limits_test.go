@@ -40,7 +40,7 @@ func TestLimitsAreAnswered(t *testing.T) {
 	}
 	limited := 0
 	for range 20 {
-		if status, response := send("x"); status == "error" && strings.Contains(string(response), "SendRateLimitReached: ") {
+		if status, response := send("x"); status == "error" && strings.Contains(string(response), "MessagePerSecondRateLimitReached: ") {
 			limited++
 		}
 	}

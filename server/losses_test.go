@@ -100,7 +100,7 @@ func TestBytesPerSecondAreTheSenders(t *testing.T) {
 	if status, response := send(sender, "large", 2_500_000); status != "ok" {
 		t.Errorf("a large message: %s", response)
 	}
-	if status, response := send(sender, "more", 1000); status != "error" || response != `{"reason":"SendRateLimitReached: Too many bytes per second"}` {
+	if status, response := send(sender, "more", 1000); status != "error" || response != `{"reason":"MessagePerSecondRateLimitReached: Too many bytes per second"}` {
 		t.Errorf("one more: %s %s", status, response)
 	}
 	if status, response := send(other, "small", 1000); status != "ok" {

@@ -310,7 +310,7 @@ func TestTooManyPresenceEventsAreRefusedAndNotTheChannelClosed(t *testing.T) {
 				switch got := c.presence(joinRef, room, "track", map[string]any{"n": n}); got {
 				case "ok":
 					last = n
-				case `error {"reason":"PresenceRateLimitReached: Client presence rate limit exceeded"}`:
+				case `error {"reason":"ClientPresenceRateLimitReached: Client presence rate limit exceeded"}`:
 					refused++
 				default:
 					t.Fatal(got)

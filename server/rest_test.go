@@ -118,7 +118,7 @@ func TestRESTAuthentication(t *testing.T) {
 		status int
 		code   string
 	}{
-		{"nothing", nil, "", 401, "TokenMissing"},
+		{"nothing", nil, "", 401, "MissingAPIKey"},
 		{"bearer", []string{"Authorization: Bearer " + good}, "", 202, ""},
 		{"bearer in capitals", []string{"Authorization: BEARER " + good}, "", 202, ""},
 		{"bearer in small letters", []string{"Authorization: bearer   " + good}, "", 202, ""},
@@ -126,11 +126,11 @@ func TestRESTAuthentication(t *testing.T) {
 		{"bearer before apikey", []string{"Authorization: Bearer " + good, "apikey: " + bad}, "", 202, ""},
 		{"a bad bearer is not made good", []string{"Authorization: Bearer " + bad, "apikey: " + good}, "", 401, "InvalidJWTToken"},
 		{"an empty header, as of a client without a session", []string{"Authorization: ", "apikey: " + good}, "", 202, ""},
-		{"the query does not count", nil, "?apikey=" + good, 401, "TokenMissing"},
-		{"x-api-key does not count", []string{"x-api-key: " + good}, "", 401, "TokenMissing"},
+		{"the query does not count", nil, "?apikey=" + good, 401, "MissingAPIKey"},
+		{"x-api-key does not count", []string{"x-api-key: " + good}, "", 401, "MissingAPIKey"},
 		{"another scheme", []string{"Authorization: Basic " + good, "apikey: " + good}, "", 401, "MalformedJWT"},
 		{"one word", []string{"Authorization: " + good}, "", 401, "MalformedJWT"},
-		{"a scheme alone", []string{"Authorization: Bearer"}, "", 401, "TokenMissing"},
+		{"a scheme alone", []string{"Authorization: Bearer"}, "", 401, "MissingAPIKey"},
 		{"two headers", []string{"Authorization: Bearer " + good, "Authorization: Bearer " + good}, "", 401, "MalformedJWT"},
 		{"no JWT", []string{"Authorization: Bearer a b c"}, "", 401, "MalformedJWT"},
 		{"another signature", []string{"Authorization: Bearer " + good + "x"}, "", 401, "JwtSignatureError"},

@@ -35,7 +35,7 @@ func invalid(code protocol.Code, field, reason string) answer {
 
 func tooMany(c *call, text string, sends int) answer {
 	c.w.Header().Set("Retry-After", "1")
-	return answer{status: http.StatusTooManyRequests, body: message(text), code: protocol.SendRateLimitReached, sends: sends}
+	return answer{status: http.StatusTooManyRequests, body: message(text), code: protocol.MessagePerSecondRateLimitReached, sends: sends}
 }
 
 func busy(c *call) answer {

@@ -126,7 +126,7 @@ func invalidBatch(wrong *protocol.InvalidBatch) answer {
 	}
 	for _, reasons := range wrong.Each {
 		if text := reasons["payload"]; len(text) > 0 && text[0] == protocol.TextPayloadSize {
-			a.code = protocol.PayloadTooLarge
+			a.code = protocol.PayloadSizeExceeded
 		}
 	}
 	return a

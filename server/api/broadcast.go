@@ -93,7 +93,7 @@ func payloadEncoding(h http.Header) (protocol.Encoding, bool) {
 // payload is the body as receivers get it, verbatim. No JSON at all is an empty object, as with Supabase Realtime.
 func (s *REST) payload(body []byte, encoding protocol.Encoding) ([]byte, answer) {
 	if s.MaxPayloadBytes > 0 && len(body) > s.MaxPayloadBytes {
-		return nil, invalid(protocol.PayloadTooLarge, "payload", protocol.TextPayloadSize)
+		return nil, invalid(protocol.PayloadSizeExceeded, "payload", protocol.TextPayloadSize)
 	}
 	if encoding == protocol.Binary {
 		return bytes.Clone(body), answer{}

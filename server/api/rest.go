@@ -175,7 +175,7 @@ func (s *REST) caller(r *http.Request) (auth.Claims, answer) {
 		token = rest
 	}
 	if token = strings.TrimSpace(token); token == "" {
-		return auth.Claims{}, unauthorized(protocol.TokenMissing)
+		return auth.Claims{}, unauthorized(protocol.MissingAPIKey)
 	}
 	claims, refused := s.Verifier.Verify(token)
 	switch {

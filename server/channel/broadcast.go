@@ -49,7 +49,7 @@ const complainEvery = time.Second
 func (c *Channel) broadcast(m protocol.Message) {
 	s := c.session
 	if !s.events.Take(1) {
-		c.refuse(m.Ref, protocol.SendRateLimitReached)
+		c.refuse(m.Ref, protocol.MessagePerSecondRateLimitReached)
 		return
 	}
 	frame, code, text := c.frame(m)
@@ -58,7 +58,7 @@ func (c *Channel) broadcast(m protocol.Message) {
 		return
 	}
 	if !s.bytes.TakeAny(frame.Size()) {
-		c.refuseBecause(m.Ref, protocol.SendRateLimitReached, protocol.TextTooManyBytes)
+		c.refuseBecause(m.Ref, protocol.MessagePerSecondRateLimitReached, protocol.TextTooManyBytes)
 		return
 	}
 	p := waitingPush{frame: frame, ref: m.Ref}
@@ -77,7 +77,7 @@ func (c *Channel) broadcast(m protocol.Message) {
 	waits := c.letWait(p)
 	c.mu.Unlock()
 	if !waits {
-		c.refuse(m.Ref, protocol.SendRateLimitReached)
+		c.refuse(m.Ref, protocol.MessagePerSecondRateLimitReached)
 	}
 }
 
@@ -131,7 +131,7 @@ func (c *Channel) frame(m protocol.Message) (*protocol.Frame, protocol.Code, str
 		payload = m.Push.Payload
 	}
 	if limit > 0 && len(payload) > limit {
-		return nil, protocol.PayloadTooLarge, protocol.PayloadTooLarge.Text()
+		return nil, protocol.PayloadSizeExceeded, protocol.PayloadSizeExceeded.Text()
 	}
 	if m.Push != nil {
 		push := *m.Push

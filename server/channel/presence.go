@@ -25,7 +25,7 @@ type presencePush struct {
 func (c *Channel) pushPresence(m protocol.Message) {
 	s := c.session
 	if !s.presence.Take(1) {
-		c.reject(m.Ref, protocol.PresenceRateLimitReached)
+		c.reject(m.Ref, protocol.ClientPresenceRateLimitReached)
 		return
 	}
 	act, payload, code := protocol.ParsePresence(m.Payload)
@@ -39,7 +39,7 @@ func (c *Channel) pushPresence(m protocol.Message) {
 		return
 	}
 	if !s.bytes.TakeAny(len(payload)) {
-		c.rejectBecause(m.Ref, protocol.SendRateLimitReached, protocol.TextTooManyBytes)
+		c.rejectBecause(m.Ref, protocol.MessagePerSecondRateLimitReached, protocol.TextTooManyBytes)
 		return
 	}
 	p := waitingPush{presence: &presencePush{act, bytes.Clone(payload)}, ref: m.Ref}
@@ -58,7 +58,7 @@ func (c *Channel) pushPresence(m protocol.Message) {
 		return
 	}
 	if !c.letWait(p) {
-		c.reject(m.Ref, protocol.SendRateLimitReached)
+		c.reject(m.Ref, protocol.MessagePerSecondRateLimitReached)
 	}
 }
 

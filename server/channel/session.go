@@ -105,8 +105,8 @@ func (s *Session) Frame(binary bool, data []byte) {
 	if err != nil {
 		// As with Supabase Realtime the socket survives. Who can be answered is.
 		if m.Topic != "" && m.Ref != "" {
-			s.Metrics.SendsRefused.WithLabelValues(string(protocol.MalformedFrame)).Inc()
-			s.sender.Send(protocol.Reply(s.version, m.JoinRef, m.Ref, m.Topic, protocol.StatusError, protocol.MalformedFrame.Response(err.Error())))
+			s.Metrics.SendsRefused.WithLabelValues(string(protocol.MalformedWebSocketMessage)).Inc()
+			s.sender.Send(protocol.Reply(s.version, m.JoinRef, m.Ref, m.Topic, protocol.StatusError, protocol.MalformedWebSocketMessage.Response(err.Error())))
 		}
 		label := "malformed"
 		if named, ok := err.(protocol.DecodeError); ok {
@@ -167,7 +167,7 @@ func (s *Session) push(m protocol.Message) {
 	case m.Event == protocol.EventAccessToken:
 		c.refresh(m)
 	case !s.events.Take(1):
-		c.refuse(m.Ref, protocol.SendRateLimitReached)
+		c.refuse(m.Ref, protocol.MessagePerSecondRateLimitReached)
 	case m.Event == protocol.EventPresence:
 		c.pushPresence(m)
 	default:

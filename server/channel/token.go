@@ -12,7 +12,7 @@ import (
 // refresh handles an access_token event: a new token for this channel. Nothing is answered unless it is refused.
 func (c *Channel) refresh(m protocol.Message) {
 	if !c.session.events.Take(1) {
-		c.refuse(m.Ref, protocol.SendRateLimitReached)
+		c.refuse(m.Ref, protocol.MessagePerSecondRateLimitReached)
 		return
 	}
 	token, present, isNull, err := protocol.ParseAccessToken(m.Payload)

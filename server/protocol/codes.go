@@ -36,20 +36,20 @@ const (
 
 // What stops a message.
 const (
-	UnmatchedTopic       Code = "UnmatchedTopic"
-	MalformedFrame       Code = "MalformedFrame"
-	PayloadTooLarge      Code = "PayloadTooLarge"
-	InvalidBroadcast     Code = "InvalidBroadcast"
-	SendDenied           Code = "SendDenied"
-	SendRateLimitReached Code = "SendRateLimitReached"
-	MessagesWithheld     Code = "MessagesWithheld"
-	BinaryNotSupported   Code = "BinaryNotSupported"
-	ReplayGap            Code = "ReplayGap"
+	UnmatchedTopic                   Code = "UnmatchedTopic"
+	MalformedWebSocketMessage        Code = "MalformedWebSocketMessage"
+	PayloadSizeExceeded              Code = "PayloadSizeExceeded"
+	InvalidBroadcast                 Code = "InvalidBroadcast"
+	SendDenied                       Code = "SendDenied"
+	MessagePerSecondRateLimitReached Code = "MessagePerSecondRateLimitReached"
+	MessagesWithheld                 Code = "MessagesWithheld"
+	BinaryNotSupported               Code = "BinaryNotSupported"
+	ReplayGap                        Code = "ReplayGap"
 )
 
 // What stops a request over REST, beside what stops a message.
 const (
-	TokenMissing         Code = "TokenMissing"
+	MissingAPIKey        Code = "MissingAPIKey"
 	OriginNotAllowed     Code = "OriginNotAllowed"
 	MethodNotAllowed     Code = "MethodNotAllowed"
 	HeadersTooLarge      Code = "HeadersTooLarge"
@@ -64,12 +64,12 @@ const (
 
 // What stops a presence event.
 const (
-	InvalidTrack             Code = "InvalidTrack"
-	UnknownPresenceEvent     Code = "UnknownPresenceEvent"
-	TrackTooLarge            Code = "TrackTooLarge"
-	PresenceFull             Code = "PresenceFull"
-	PresenceDenied           Code = "PresenceDenied"
-	PresenceRateLimitReached Code = "PresenceRateLimitReached"
+	InvalidPresencePayload         Code = "InvalidPresencePayload"
+	UnknownPresenceEvent           Code = "UnknownPresenceEvent"
+	TrackTooLarge                  Code = "TrackTooLarge"
+	PresenceFull                   Code = "PresenceFull"
+	PresenceDenied                 Code = "PresenceDenied"
+	ClientPresenceRateLimitReached Code = "ClientPresenceRateLimitReached"
 )
 
 // What ends a channel or a socket.
@@ -173,14 +173,14 @@ var table = []Entry{
 		Texts: []string{"Realtime cannot prove that it hears the database, private channels pause until it does"}, REST: []string{TextNoDatabase}},
 
 	{Code: UnmatchedTopic, Where: InPushReply, Bare: true, Texts: []string{"unmatched topic"}},
-	{Code: MalformedFrame, Where: InPushReply, Texts: []string{"%s"}}, // the DecodeError
-	{Code: PayloadTooLarge, Where: InPushReply | InREST, Bare: true, Texts: []string{"payload_size_exceeded"}, REST: []string{TextPayloadSize}},
+	{Code: MalformedWebSocketMessage, Where: InPushReply, Texts: []string{"%s"}}, // the DecodeError
+	{Code: PayloadSizeExceeded, Where: InPushReply | InREST, Bare: true, Texts: []string{"payload_size_exceeded"}, REST: []string{TextPayloadSize}},
 	{Code: InvalidBroadcast, Where: InPushReply | InSystem | InREST,
 		Texts: []string{TextBroadcastNotObject, TextBroadcastKey, TextBroadcastEvent},
 		REST:  []string{TextBlank, TextInvalid, TextTooDeep, TextTopicLength, TextEventLength, TextIDLength}},
 	{Code: SendDenied, Where: InPushReply | InSystem | InREST,
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}, REST: []string{TextRefused, TextSomeRefused}},
-	{Code: SendRateLimitReached, Where: InPushReply | InSystem | InREST,
+	{Code: MessagePerSecondRateLimitReached, Where: InPushReply | InSystem | InREST,
 		Texts: []string{"Too many messages per second", TextTooManyBytes}, REST: []string{TextRateLimit, TextBatchSize, TextTooManyBytes}},
 	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped}},
 	{Code: BinaryNotSupported, Where: InSystem,
@@ -188,7 +188,7 @@ var table = []Entry{
 	{Code: ReplayGap, Where: InSystem,
 		Texts: []string{"Nothing is known here of the messages to go on after, the newest %d messages follow", TextGapLimit, TextGapDropped, TextGapUnreadable}},
 
-	{Code: TokenMissing, Where: InREST, Texts: refusedOverREST},
+	{Code: MissingAPIKey, Where: InREST, Texts: refusedOverREST},
 	{Code: OriginNotAllowed, Where: InREST, Texts: []string{"Origin not allowed"}},
 	{Code: MethodNotAllowed, Where: InREST, Texts: []string{"Method not allowed"}},
 	{Code: HeadersTooLarge, Where: InREST, Texts: []string{"The headers may be at most %d bytes long as JSON"}},
@@ -201,13 +201,13 @@ var table = []Entry{
 	{Code: RLSPolicyError, Where: InREST, Texts: []string{"RLS policy error"}},
 	{Code: QueryCanceled, Where: InREST, Texts: []string{"Query canceled"}},
 
-	{Code: InvalidTrack, Where: InPushReply, Bare: true, Texts: []string{"Presence track payload must be a map"}},
+	{Code: InvalidPresencePayload, Where: InPushReply, Bare: true, Texts: []string{"Presence track payload must be a map"}},
 	{Code: UnknownPresenceEvent, Where: InPushReply, Texts: []string{"A presence event must be track or untrack"}},
 	{Code: TrackTooLarge, Where: InPushReply, Texts: []string{"Track message size exceeded"}},
 	{Code: PresenceFull, Where: InPushReply, Texts: []string{"The presence of this Channel topic holds as much as it may: %s"}},
 	{Code: PresenceDenied, Where: InPushReply | InSystem,
 		Texts: []string{"You do not have permissions to be present on this Channel topic: %s", TextNoLongerPresent}},
-	{Code: PresenceRateLimitReached, Where: InPushReply, Texts: []string{"Client presence rate limit exceeded"}},
+	{Code: ClientPresenceRateLimitReached, Where: InPushReply, Texts: []string{"Client presence rate limit exceeded"}},
 
 	{Code: NoLongerAuthorized, Where: InSystem, Bare: true,
 		Texts: []string{"You no longer have permission to read from this Channel topic: %s"}},
@@ -261,7 +261,7 @@ func (c Code) Response(args ...any) []byte { return c.ResponseBecause(c.Text(arg
 // ResponseBecause is Response with another sentence than the usual one.
 func (c Code) ResponseBecause(text string) []byte {
 	reason := c.Because(text)
-	if c == PayloadTooLarge {
+	if c == PayloadSizeExceeded {
 		return appendString(nil, reason)
 	}
 	return append(appendString([]byte(`{"reason":`), reason), '}')

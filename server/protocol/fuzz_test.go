@@ -59,7 +59,7 @@ func checkRefused(t *testing.T, m protocol.Message, err error) {
 	if m.Payload != nil || m.Push != nil {
 		t.Fatalf("a refused frame left %+v", m)
 	}
-	textOf(t, protocol.Reply(protocol.V2, m.JoinRef, m.Ref, m.Topic, "error", protocol.MalformedFrame.Response(err)))
+	textOf(t, protocol.Reply(protocol.V2, m.JoinRef, m.Ref, m.Topic, "error", protocol.MalformedWebSocketMessage.Response(err)))
 }
 
 func FuzzDecodeV1(f *testing.F) {

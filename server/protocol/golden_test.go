@@ -44,7 +44,7 @@ func TestFrames(t *testing.T) {
 		{"join refused", reply("error", protocol.Unauthorized.Response("room:1"))},
 		{"leave reply", reply("ok", nil)},
 		{"ack", reply("ok", nil)},
-		{"push too large", reply("error", protocol.PayloadTooLarge.Response())},
+		{"push too large", reply("error", protocol.PayloadSizeExceeded.Response())},
 		{"send denied", reply("error", protocol.SendDenied.Response("room:1"))},
 		{"unmatched topic", func(v protocol.Version) []byte {
 			return protocol.Reply(v, "", ref, room, "error", protocol.UnmatchedTopic.Response())
@@ -151,7 +151,7 @@ func TestReasons(t *testing.T) {
 		{protocol.DenialRead("realtime:room:1"), "You do not have permissions to read from this Channel topic: room:1"},
 		{protocol.NoLongerRead("realtime:realtime:x"), "You no longer have permission to read from this Channel topic: realtime:x"},
 		{protocol.UnmatchedTopic.Reason(), "unmatched topic"},
-		{string(protocol.PayloadTooLarge.Response()), `"payload_size_exceeded"`},
+		{string(protocol.PayloadSizeExceeded.Response()), `"payload_size_exceeded"`},
 		{string(protocol.PrivateOnly.Response()), `{"reason":"PrivateOnly: This project only allows private channels"}`},
 		{string(protocol.UnableToReplayMessages.ResponseBecause(protocol.TextReplayParams)),
 			`{"reason":"UnableToReplayMessages: Replay params are not valid"}`},

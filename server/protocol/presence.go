@@ -38,7 +38,7 @@ func ParsePresence(payload []byte) (act PresenceAct, tracked []byte, code Code) 
 	case !ok:
 		return PresenceTrack, emptyObject, ""
 	case !IsObject(tracked):
-		return PresenceNothing, nil, InvalidTrack
+		return PresenceNothing, nil, InvalidPresencePayload
 	}
 	return PresenceTrack, tracked, ""
 }
