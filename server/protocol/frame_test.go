@@ -201,3 +201,34 @@ func TestStrings(t *testing.T) {
 		}
 	}
 }
+
+// A replayed broadcast is text on the receiver's join, in either version; bytes are what they were live.
+func TestReplayed(t *testing.T) {
+	t.Parallel()
+	meta := []byte(`{"id":"1","replayed":true}`)
+	json, err := protocol.Replayed(protocol.TextRef("7"), "realtime:a", protocol.UserBroadcast{Event: "e", Encoding: protocol.JSON, Payload: []byte(`[1]`), Meta: meta})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const payload = `{"event":"e","payload":[1],"type":"broadcast","meta":{"id":"1","replayed":true}}`
+	for version, want := range map[protocol.Version]string{
+		protocol.V1: `{"event":"broadcast","payload":` + payload + `,"ref":null,"topic":"realtime:a"}`,
+		protocol.V2: `["7",null,"realtime:a","broadcast",` + payload + `]`,
+	} {
+		if frame := json.Bytes(version); frame[0] != 0x81 || !strings.HasSuffix(string(frame), want) {
+			t.Errorf("version %s: %q, want %s", version, frame, want)
+		}
+	}
+	live := protocol.UserBroadcast{Event: "e", Encoding: protocol.Binary, Payload: []byte{0, 1}, Meta: meta}
+	bytes, err := protocol.Replayed(protocol.TextRef("7"), "realtime:a", live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := protocol.NewUserBroadcast("realtime:a", live)
+	if err != nil || string(bytes.Bytes(protocol.V2)) != string(same.Bytes(protocol.V2)) || bytes.Bytes(protocol.V1) != nil {
+		t.Errorf("bytes: %q, %v", bytes.Bytes(protocol.V2), err)
+	}
+	if _, err := protocol.Replayed("", "realtime:a", protocol.UserBroadcast{Event: strings.Repeat("x", 256), Encoding: protocol.JSON, Payload: []byte(`1`)}); err == nil {
+		t.Error("an event of 256 bytes")
+	}
+}

@@ -7,6 +7,7 @@ import database from './scenarios/database.mjs'
 import join from './scenarios/join.mjs'
 import presence from './scenarios/presence.mjs'
 import publicly from './scenarios/public.mjs'
+import replay from './scenarios/replay.mjs'
 import rest from './scenarios/rest.mjs'
 import rights from './scenarios/rights.mjs'
 import server from './scenarios/server.mjs'
@@ -15,7 +16,7 @@ import { Skipped } from './release.mjs'
 import { Scenario } from './scenario.mjs'
 
 const { VSN: vsn, SERVER_URL: url, JWT_SECRET: secret } = process.env
-const scenarios = { ...publicly, ...presence, ...join, ...database, ...rights, ...rest, ...tokens, ...server }
+const scenarios = { ...publicly, ...presence, ...join, ...database, ...rights, ...replay, ...rest, ...tokens, ...server }
 
 console.log = console.error // standard output is for the protocol
 const say = (line) => process.stdout.write(JSON.stringify(line) + '\n')
