@@ -15,7 +15,7 @@ export default {
     member.channel.on('broadcast', { event: '*' }, ({ meta }) => after.push(meta.id))
     await send(1, 2)
     await member.log.until((e) => e.payload?.n === 2, 'the message before')
-    client.realtime.conn.terminate() // as when the network goes away
+    client.tape.cut()
     await member.status('CHANNEL_ERROR')
     await send(3, 4)
     await member.log.until((e) => e.payload?.n === 4, 'the messages that were missed')
