@@ -32,10 +32,10 @@ func (b *bench) startTrio() (t trio, err error) {
 	if t.token, err = mint("anon", ""); err != nil {
 		return t, err
 	}
-	if t.floor, err = b.peer("floor"); err != nil {
+	if t.floor, err = b.peer("floor", serverCore); err != nil {
 		return t, err
 	}
-	if t.plain, err = b.peer("plain"); err == nil {
+	if t.plain, err = b.peer("plain", serverCore); err == nil {
 		t.rowcast, err = b.rowcast(serverCore)
 	}
 	if err != nil {

@@ -41,7 +41,9 @@ type generator struct {
 	why                  string // the first cut
 	deliveries, bytes    int64
 	publishing           bool
-	window               struct{ begin, end int64 } // broadcasts sent in it count for the latency
+	hear                 func(c *client, payload []byte, size int, now int64) error // a text frame
+	left                 func(c *client, why string)                                // the end of one that was leaving
+	window               struct{ begin, end int64 }                                 // broadcasts sent in it count for the latency
 	latency              histogram
 }
 
@@ -62,6 +64,7 @@ const (
 	upgrading
 	joining
 	joined
+	leaving
 	ended
 )
 
@@ -74,6 +77,7 @@ type client struct {
 	unsent []byte
 	heard  int64 // the number of the last broadcast
 	ending ending
+	guest  *guest // of a crowd
 }
 
 // generate carries out a plan. Sockets are held until stop becomes readable.
@@ -83,6 +87,9 @@ func generate(p plan, stop int, tell func(report) error) error {
 		return err
 	}
 	defer g.close()
+	if p.Crowd != nil {
+		return newCrowd(g).visit(stop)
+	}
 	if err := g.join(); err != nil {
 		return err
 	}
@@ -98,6 +105,7 @@ func newGenerator(p plan, tell func(report) error) (*generator, error) {
 		return nil, fmt.Errorf("read the server's address %q: want an IPv4 address and a port", p.Address)
 	}
 	g := &generator{plan: p, tell: tell, buf: make([]byte, readSize), byFD: make([]*client, 1024)}
+	g.hear = g.message
 	g.server = unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
 	if g.poll, err = newPoller(); err != nil {
 		return nil, fmt.Errorf("make the generator's epoll set: %w", err)
@@ -125,9 +133,18 @@ func (g *generator) close() {
 	g.poll.close()
 }
 
-// join connects all sockets, as many at a time as may be, and says what it cost.
+// join has all sockets connect and join, and says what it cost.
 func (g *generator) join() error {
-	begin, first := time.Now(), g.read()
+	first := g.read()
+	if err := g.connectAll(); err != nil {
+		return err
+	}
+	return g.tell(g.report(reportReady, first, g.read()))
+}
+
+// connectAll connects all sockets, as many at a time as may be, until they have joined.
+func (g *generator) connectAll() error {
+	begin := time.Now()
 	for next := 0; g.joined < len(g.clients); {
 		for ; g.joining < handshakesAtOnce && next < len(g.clients); next++ {
 			if err := g.connect(g.clients[next], byte(next%sources)); err != nil {
@@ -144,7 +161,7 @@ func (g *generator) join() error {
 			return fmt.Errorf("only %d of %d sockets joined in %s", g.joined, len(g.clients), joinPatience)
 		}
 	}
-	return g.tell(g.report(reportReady, first, g.read()))
+	return nil
 }
 
 func (g *generator) connect(c *client, source byte) error {
@@ -198,12 +215,17 @@ func (g *generator) turn(milliseconds int) error {
 
 // end is a connection that the server has ended.
 func (g *generator) end(c *client, why string) {
-	if c.stage != joined {
+	was := c.stage
+	if was < joined {
 		g.joining--
 	}
 	c.stage = ended
 	g.byFD[c.fd] = nil
 	_ = unix.Close(c.fd)
+	if was == leaving {
+		g.left(c, why)
+		return
+	}
 	if g.cut++; g.why == "" {
 		g.why = why
 	}
@@ -268,11 +290,11 @@ func (g *generator) readable(c *client) error {
 		}
 		if whole {
 			c.stage = joining
-			g.send(c, appendJoin(nil, c.as.Topic, g.plan.Private))
+			g.send(c, appendJoin(nil, c.as, g.plan.Private))
 		}
 		b = rest
 	}
-	if c.stage == joining || c.stage == joined {
+	if c.stage >= joining && c.stage < ended {
 		var err error
 		if b, err = g.frames(c, b); err != nil {
 			return err
@@ -310,7 +332,7 @@ func (g *generator) frames(c *client, b []byte) ([]byte, error) {
 		case opClose:
 			g.end(c, fmt.Sprintf("close frame: %q", payload))
 		case opText:
-			if err := g.message(c, payload, len(b)-len(rest), now); err != nil {
+			if err := g.hear(c, payload, len(b)-len(rest), now); err != nil {
 				return b, err
 			}
 		}

@@ -298,7 +298,7 @@ func TestEndWhileJoining(t *testing.T) {
 func TestProcesses(t *testing.T) {
 	t.Parallel()
 	b := &bench{ctx: t.Context(), progress: t.Output()}
-	server, err := b.peer("floor")
+	server, err := b.peer("floor", serverCore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestProcesses(t *testing.T) {
 	if m.ready.Seconds <= 0 || m.done.Deliveries == 0 || m.done.Cut != 0 {
 		t.Errorf("%+v", m)
 	}
-	if _, err := b.load(server, plan{Sessions: []session{{"realtime:x", "t\r\n\r\n"}}, Outstanding: 1}, nil); err == nil {
+	if _, err := b.load(server, plan{Sessions: []session{{Topic: "realtime:x", Token: "t\r\n\r\n"}}, Outstanding: 1}, nil); err == nil {
 		t.Error("a broken request was measured")
 	}
 }

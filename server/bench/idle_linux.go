@@ -31,7 +31,7 @@ func (b *bench) idle() (section, error) {
 	found := map[string]settled{}
 	for _, name := range names {
 		b.say("%d idle sockets on %s", idleSockets, name)
-		t, err := b.fresh(name)
+		t, err := b.fresh(name, serverCore)
 		if err != nil {
 			return s, err
 		}
@@ -53,11 +53,11 @@ func (b *bench) idle() (section, error) {
 }
 
 // fresh starts a server that nobody has used.
-func (b *bench) fresh(name string) (*target, error) {
+func (b *bench) fresh(name string, core int) (*target, error) {
 	if name == "rowcast" {
-		return b.rowcast(serverCore)
+		return b.rowcast(core)
 	}
-	return b.peer(name)
+	return b.peer(name, core)
 }
 
 // settled is what a server's RSS has grown by for each idle socket, in KB, and what of it is left after a GC.
@@ -106,7 +106,7 @@ func (b *bench) collect(t *target) (kb float64, err error) {
 		return 0, err
 	}
 	for last := 2 * kb; kb < last*shrinking && b.ctx.Err() == nil; {
-		time.Sleep(scavengeTime)
+		time.Sleep(b.pick(scavengeTime, scavengeTime/10))
 		last = kb
 		if kb, err = residentKB(t.pid()); err != nil {
 			return 0, err

@@ -24,13 +24,15 @@ type options struct {
 var allSeries = []struct {
 	name string
 	run  func(*bench) (section, error)
+	soak bool // only if it is asked for
 }{
-	{"fanout", (*bench).fanout},
-	{"sweep", (*bench).sweep},
-	{"idle", (*bench).idle},
-	{"join", (*bench).join},
-	{"decisions", (*bench).decisions},
-	{"revoke", (*bench).revoke},
+	{"fanout", (*bench).fanout, false},
+	{"sweep", (*bench).sweep, false},
+	{"idle", (*bench).idle, false},
+	{"join", (*bench).join, false},
+	{"decisions", (*bench).decisions, false},
+	{"revoke", (*bench).revoke, false},
+	{"crowd", (*bench).crowd, true},
 }
 
 func main() {
@@ -73,20 +75,23 @@ func exit(err error) {
 
 // run measures and prints.
 func run(ctx context.Context, args []string, out io.Writer) (cleared bool, err error) {
-	var names []string
+	var names, usual []string
 	for _, s := range allSeries {
 		names = append(names, s.name)
+		if !s.soak {
+			usual = append(usual, s.name)
+		}
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
 	var o options
-	flags.StringVar(&o.only, "only", "", "comma-separated `series` of "+strings.Join(names, ",")+" (default all)")
+	flags.StringVar(&o.only, "only", "", "comma-separated `series` of "+strings.Join(names, ",")+" (default all but crowd)")
 	flags.BoolVar(&o.quick, "quick", false, "measure for a shorter time: to see that it works, not to judge")
 	flags.StringVar(&o.profile, "profile", "", "put CPU profiles of the server under fan-out into `directory`")
 	if err := flags.Parse(args); err != nil {
 		return false, fmt.Errorf("%w: %w", errUsage, err)
 	}
-	chosen := names
+	chosen := usual
 	if o.only != "" {
 		chosen = strings.Split(o.only, ",")
 	}

@@ -187,6 +187,18 @@ func (c *clock) until(end int64) error {
 
 // hold keeps the sockets open until stop becomes readable, and then says how each session fared.
 func (g *generator) hold(stop int) error {
+	if err := g.serveUntil(stop); err != nil {
+		return err
+	}
+	r := report{About: reportDone, Cut: g.cut, Why: g.why}
+	for _, c := range g.clients {
+		r.Ends = append(r.Ends, c.ending)
+	}
+	return g.tell(r)
+}
+
+// serveUntil serves the sockets until stop becomes readable.
+func (g *generator) serveUntil(stop int) error {
 	if err := g.poll.add(stop, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("watch standard input: %w", err)
 	}
@@ -195,15 +207,10 @@ func (g *generator) hold(stop int) error {
 		if n, err := unix.Poll(ready, 0); err != nil && err != unix.EINTR {
 			return fmt.Errorf("watch standard input: %w", err)
 		} else if n > 0 {
-			break
+			return g.poll.remove(stop)
 		}
 		if err := g.turn(-1); err != nil {
 			return err
 		}
 	}
-	r := report{About: reportDone, Cut: g.cut, Why: g.why}
-	for _, c := range g.clients {
-		r.Ends = append(r.Ends, c.ending)
-	}
-	return g.tell(r)
 }

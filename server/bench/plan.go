@@ -15,16 +15,28 @@ type plan struct {
 	Rate        float64 // open loop: publications a second, over all rooms
 
 	Warm, Window time.Duration
+
+	Crowd *crowding // instead of all that
+}
+
+// crowding is what people do who come to rooms together: they talk, and if they are present, they go after that.
+type crowding struct {
+	Presence bool
+	Messages int           // that each says
+	Patience time.Duration // while nothing at all comes; what is missing then is lost
 }
 
 // session is one socket in one room. The first in each room publishes.
-type session struct{ Topic, Token string }
+type session struct {
+	Topic, Token string
+	Key          string // among those who are present; empty: it does not want to know who is
+}
 
 // spread has n sockets join as many rooms.
 func spread(n, rooms int, token string) []session {
 	all := make([]session, n)
 	for i := range all {
-		all[i] = session{topicName(i % rooms), token}
+		all[i] = session{Topic: topicName(i % rooms), Token: token}
 	}
 	return all
 }
@@ -34,6 +46,8 @@ const (
 	reportReady   = "ready"   // all sockets have joined
 	reportMeasure = "measure" // the warm-up is over
 	reportEnded   = "ended"   // a session that is held: its channel was closed
+	reportTalked  = "talked"  // a crowd: everything said was heard
+	reportHalved  = "halved"  // half of them have gone
 	reportDone    = "done"
 )
 
@@ -56,6 +70,17 @@ type report struct {
 	Cut        int   // connections that the server ended
 	Why        string
 	Ends       []ending // of each session, when held
+
+	// of a crowd
+	Settled time.Duration // from the last cause of it to when everyone knew who was present
+	Told    told
+	Faults  faults
+}
+
+// told is what presence told a crowd.
+type told struct {
+	Frames, Bytes int64
+	Changes       int64 // in these frames, of one member each; a state counts as one
 }
 
 // ending is when a session last heard a broadcast, and when its channel was closed; Unix nanoseconds, 0: never.

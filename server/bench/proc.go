@@ -78,19 +78,22 @@ func parseMachine(text []byte) (seconds float64, err error) {
 	return seconds, nil
 }
 
-// residentKB is how much memory a process has in RAM.
-func residentKB(pid int) (float64, error) {
+// residentKB is how much memory a process has in RAM, and peakKB the most that it ever had.
+func residentKB(pid int) (float64, error) { return statusKB(pid, "VmRSS:") }
+func peakKB(pid int) (float64, error)     { return statusKB(pid, "VmHWM:") }
+
+func statusKB(pid int, field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read resident memory: %w", err)
 	}
-	return parseResident(text)
+	return parseStatus(text, field)
 }
 
-// parseResident reads VmRSS of /proc/PID/status.
-func parseResident(text []byte) (float64, error) {
+// parseStatus reads an amount of memory of /proc/PID/status.
+func parseStatus(text []byte, field string) (float64, error) {
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, field); ok {
 			number, unit, _ := strings.Cut(strings.TrimSpace(value), " ")
 			kb, err := strconv.ParseUint(number, 10, 64)
 			if err != nil || unit != "kB" {
@@ -99,5 +102,5 @@ func parseResident(text []byte) (float64, error) {
 			return float64(kb), nil
 		}
 	}
-	return 0, errors.New("read resident memory: no VmRSS")
+	return 0, fmt.Errorf("read resident memory: no %s", field)
 }

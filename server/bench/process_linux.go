@@ -133,18 +133,27 @@ func cores() (int, error) {
 
 // tail keeps the end of what is written to it.
 type tail struct {
-	mu   sync.Mutex // guards text
+	mu   sync.Mutex // guards all below
 	text []byte
+	seen int // lines
 }
 
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.text = append(t.text, b...)
+	t.seen += bytes.Count(b, []byte{'\n'})
 	if excess := len(t.text) - keptErrors; excess > 0 {
 		t.text = t.text[excess:]
 	}
 	return len(b), nil
+}
+
+// lines is how many were written.
+func (t *tail) lines() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen
 }
 
 func (t *tail) String() string {

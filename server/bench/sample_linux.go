@@ -70,7 +70,7 @@ func members(n, rooms int) ([]session, []int, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		sessions = append(sessions, session{"realtime:" + roomOf(person), token})
+		sessions = append(sessions, session{Topic: "realtime:" + roomOf(person), Token: token})
 		persons = append(persons, person)
 	}
 	return sessions, persons, nil

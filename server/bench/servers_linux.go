@@ -34,8 +34,8 @@ type target struct {
 }
 
 // peer starts floor or plain, which say where they listen.
-func (b *bench) peer(name string) (*target, error) {
-	p, err := start(b.ctx, serverCore, nil, name)
+func (b *bench) peer(name string, core int) (*target, error) {
+	p, err := start(b.ctx, core, nil, name)
 	if err != nil {
 		return nil, err
 	}
