@@ -52,6 +52,62 @@ func TestSeriesOnPostgres(t *testing.T) {
 	}
 }
 
+// A small crowd comes and goes; how much memory that takes says nothing.
+func TestCrowdOnPostgres(t *testing.T) {
+	t.Parallel()
+	b := onDatabase(t)
+	b.options.quick = true
+	s, err := b.crowd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	s.print(&out)
+	if len(s.rows) != 4 || len(s.bars) != 4 || len(s.notes) != 4 || !s.bars[3].cleared() {
+		t.Error(out.String())
+	}
+}
+
+func TestJudgingWhatACrowdLeaves(t *testing.T) {
+	t.Parallel()
+	before := remains{kb: 20_000, goroutines: 30, lines: 5}
+	good := stay{before, remains{kb: 24_000, goroutines: 40, lines: 5}, remains{kb: 24_500, goroutines: 40, lines: 7}}
+	judge := func(s stay) (failed []string) {
+		for _, bar := range s.bars(10, 1000) {
+			if !bar.cleared() {
+				failed = append(failed, bar.what)
+			}
+		}
+		return failed
+	}
+	if failed := judge(good); failed != nil {
+		t.Errorf("%q", failed)
+	}
+	for want, spoil := range map[string]func(*stay){
+		"have gone":  func(s *stay) { s.once.kb = 25_100 },
+		"more after": func(s *stay) { s.twice.kb = 25_100 },
+		"goroutines": func(s *stay) { s.twice.goroutines = 41 },
+		"log lines":  func(s *stay) { s.twice.lines = 26 },
+	} {
+		bad := good
+		spoil(&bad)
+		if failed := judge(bad); len(failed) != 1 || !strings.Contains(failed[0], want) {
+			t.Errorf("%s: %q", want, failed)
+		}
+	}
+}
+
+func TestReadingMetrics(t *testing.T) {
+	t.Parallel()
+	counts, err := parseCounts("# HELP a b\n# TYPE a gauge\na{kind=\"x y\"} 2\na{kind=\"z\"} 3\ngo 1.5e+02\n")
+	if err != nil || len(counts) != 2 || counts["a"] != 5 || counts["go"] != 150 {
+		t.Errorf("%v, %v", counts, err)
+	}
+	if _, err := parseCounts("a b\n"); err == nil {
+		t.Error("read what is no number")
+	}
+}
+
 // Memory is asked of a server that has a runtime to ask.
 func TestSettling(t *testing.T) {
 	t.Parallel()
