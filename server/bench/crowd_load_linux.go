@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendsAtOnce are made before the sockets are served again, so that our own queues stay short.
-const sendsAtOnce = 256
-
 // crowd is guests who come to parties together, talk all at once, and go together.
 type crowd struct {
 	*generator
@@ -163,7 +160,7 @@ func (w *crowd) arrive() error {
 	return nil
 }
 
-// talk has everyone say all it has to say, while every second is present with something else.
+// talk has everyone say all it has to say, before anybody listens, while every second is present with something else.
 func (w *crowd) talk() error {
 	if w.plan.Presence {
 		for _, p := range w.parties {
@@ -173,7 +170,6 @@ func (w *crowd) talk() error {
 		}
 		w.lookAgain()
 	}
-	sends := 0
 	for n := range w.plan.Messages {
 		for _, c := range w.clients {
 			if c.stage != joined {
@@ -183,11 +179,6 @@ func (w *crowd) talk() error {
 			c.room.published++
 			if w.plan.Presence && n == w.plan.Messages/2 && c.guest.seat%2 == 0 {
 				w.track(c, refTrackAgain, '2')
-			}
-			if sends++; sends%sendsAtOnce == 0 {
-				if err := w.turn(0); err != nil {
-					return err
-				}
 			}
 		}
 	}
@@ -235,13 +226,8 @@ func (w *crowd) sendAway(going []*client) error {
 		w.staying--
 	}
 	w.lookAgain()
-	for i, c := range going {
+	for _, c := range going {
 		w.leave(c)
-		if i%sendsAtOnce == 0 {
-			if err := w.turn(0); err != nil {
-				return err
-			}
-		}
 	}
 	if err := w.await(func() bool { return w.gone == gone && w.settled() }); err != nil {
 		return err

@@ -70,8 +70,8 @@ func TestCrowdOnPostgres(t *testing.T) {
 
 func TestJudgingWhatACrowdLeaves(t *testing.T) {
 	t.Parallel()
-	before := remains{kb: 20_000, goroutines: 30, lines: 5}
-	good := stay{before, remains{kb: 24_000, goroutines: 40, lines: 5}, remains{kb: 24_500, goroutines: 40, lines: 7}}
+	before := remains{used: 20_000, goroutines: 30, lines: 5}
+	good := stay{before, remains{used: 21_900, goroutines: 40, lines: 5}, remains{used: 22_300, goroutines: 40, lines: 7}}
 	judge := func(s stay) (failed []string) {
 		for _, bar := range s.bars(10, 1000) {
 			if !bar.cleared() {
@@ -84,8 +84,8 @@ func TestJudgingWhatACrowdLeaves(t *testing.T) {
 		t.Errorf("%q", failed)
 	}
 	for want, spoil := range map[string]func(*stay){
-		"have gone":  func(s *stay) { s.once.kb = 25_100 },
-		"more after": func(s *stay) { s.twice.kb = 25_100 },
+		"have gone":  func(s *stay) { s.once.used = 22_100 },
+		"the second": func(s *stay) { s.twice.used = 22_500 },
 		"goroutines": func(s *stay) { s.twice.goroutines = 41 },
 		"log lines":  func(s *stay) { s.twice.lines = 26 },
 	} {
