@@ -19,7 +19,8 @@ test: ## the whole suite, race detector on, against a throw-away Postgres (or TE
 SOAK_RACES ?= 100000
 SOAK_MODELS ?= 5000000
 SOAK_RESUMED ?= 50000
-soak: ## races, models and attacks at full size (SOAK_RACES interleavings, SOAK_MODELS runs, SOAK_RESUMED messages), and what they saw
+soak: ## a crowd, races, models and attacks at full size (SOAK_RACES interleavings, SOAK_MODELS runs, SOAK_RESUMED messages), and what they saw
+	go run ./server/bench -only crowd
 	RESUME_MESSAGES=$(SOAK_RESUMED) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v -run '^TestResumeAcrossKilledServers$$' ./server
 	HOSTILE_CONNECTS=100000 HOSTILE_JOINS=100000 HOSTILE_FLOOD=1000000 go run ./server/pgtest/with go test -timeout 24h -count 1 -v \
 		-run '^(TestConnectionChurn|TestVeryManyTopics|TestFloods)$$' ./server

@@ -24,7 +24,7 @@ type options struct {
 var allSeries = []struct {
 	name string
 	run  func(*bench) (section, error)
-	soak bool // only if it is asked for
+	soak bool // only if it is asked for: it looks for faults
 }{
 	{"fanout", (*bench).fanout, false},
 	{"sweep", (*bench).sweep, false},
