@@ -179,7 +179,7 @@ func (w *crowd) judge() {
 			switch {
 			case c.stage != joined || !w.plan.Presence:
 			case !v.right:
-				w.faults.add(wrongPicture, 1, fmt.Sprintf("%s, seat %d knows %v, present are %q", c.as.Topic, v.seat, v.known, p.turns))
+				w.faults.add(wrongPicture, 1, fmt.Sprintf("%s, seat %d knows %s, present are %s", c.as.Topic, v.seat, v.known, bytes.ReplaceAll(p.turns, []byte{0}, []byte{'-'})))
 			case first == nil:
 				first = v
 			case !v.known.same(first.known):

@@ -162,8 +162,11 @@ func (b *bench) visit(t *target, p plan, base float64) (v visited, err error) {
 			return v, err
 		}
 		*phase.into = r
-		if r.Cut > 0 || r.Faults.any() {
-			return v, fmt.Errorf("%q of a crowd on %s: %d cut: %s; %s", phase.about, t.name, r.Cut, r.Why, &r.Faults)
+		if r.Cut > 0 {
+			return v, fmt.Errorf("%s: %s: %d sockets were ended; the first: %s", t.name, phase.about, r.Cut, r.Why)
+		}
+		if r.Faults.any() {
+			return v, fmt.Errorf("%s: %s: %s", t.name, phase.about, &r.Faults)
 		}
 		if phase.about != reportReady {
 			continue

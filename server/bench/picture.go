@@ -78,6 +78,18 @@ func (p picture) is(turns []byte) bool {
 	return len(p) == len(turns)-bytes.Count(turns, []byte{0})
 }
 
+// String is the turns by seat, as a party has them; a seat that is there twice is told once.
+func (p picture) String() string {
+	turns := make([]byte, 0, len(p))
+	for _, m := range p {
+		for m.seat >= len(turns) {
+			turns = append(turns, '-')
+		}
+		turns[m.seat] = m.turn
+	}
+	return string(turns)
+}
+
 // same tells whether both know the same references.
 func (p picture) same(other picture) bool {
 	for _, m := range p {

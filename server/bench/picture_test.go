@@ -96,7 +96,7 @@ func TestPictures(t *testing.T) {
 		t.Error(p)
 	}
 	is("nobody: one seat is there twice")
-	if !p.leave(a) || p.leave(a) {
+	if !p.leave(a) || p.leave(a) || (picture{c, {2, '1', refOf("d")}}).String() != "2-1" {
 		t.Error(p)
 	}
 	is("21-")
