@@ -74,6 +74,9 @@ func newWorld(t *testing.T, s situation) *world {
 		w.outages = &outages{running: start(t, db, func(c *Config) {
 			c.DatabaseURL = w.network.Through(db.URL)
 			c.ListenDatabaseURL = c.DatabaseURL
+			if s.settings != nil {
+				s.settings(c)
+			}
 		})}
 	} else {
 		w.outages = startWithOutages(t, s.settings)
@@ -205,6 +208,7 @@ var attempts = []attempt{
 	{name: "join without a payload", push: func(m *member) string { return m.push("", "realtime:b", "phx_join", nil) }},
 	{name: "join without a topic", push: joining("", private())},
 	{name: "join with an expired token", push: joiningWith(func() string { return signed(`{"alg":"HS256"}`, `{"role":"authenticated","exp":1}`) })},
+	{name: "join with a token of an unknown key", push: joiningWith(ofUnknownKey)},
 	{name: "join with something else than a token", push: joiningWith(func() string { return "x" })},
 
 	{name: "private broadcast", push: sending("a", message)},
@@ -248,6 +252,7 @@ var attempts = []attempt{
 	{name: "another token", push: refreshing(func(m *member) any { return token(m.t, m.user, "authenticated", map[string]any{"n": 1}) })},
 	{name: "the token of somebody without a right", push: refreshing(func(m *member) any { return token(m.t, "stranger", "authenticated", nil) })},
 	{name: "an expired token", push: refreshing(func(*member) any { return signed(`{"alg":"HS256"}`, `{"role":"authenticated","exp":1}`) })},
+	{name: "a token of an unknown key", push: refreshing(func(*member) any { return ofUnknownKey() })},
 	{name: "no token", push: refreshing(func(*member) any { return nil })},
 	{name: "a token that is none", push: refreshing(func(*member) any { return 1 })},
 
@@ -302,6 +307,10 @@ func requesting(method, path, body string) func(*member) *http.Request {
 		r.Header.Set("Content-Type", "application/json")
 		return r
 	}
+}
+
+func ofUnknownKey() string {
+	return signed(`{"alg":"RS256","kid":"unknown"}`, `{"role":"authenticated","exp":4000000000}`)
 }
 
 func joining(topic string, config map[string]any) func(*member) string {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"rowcast/server/pgtest"
 )
@@ -121,6 +122,34 @@ func TestFailingJoinHoldsUpNothing(t *testing.T) {
 		if status, _ := c.reply(slow); status != "error" {
 			t.Errorf("%s: the slow join was let in", version)
 		}
+	}
+}
+
+// Very many topics whose policies are slow are refused in time, all of them, and hold up nobody else.
+func TestManySlowJoinsAreAnswered(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a');
+		create policy slow on realtime.messages for select to authenticated using (realtime.topic() like 'slow%' and (select pg_sleep(10)) is null)`)
+	c, other := r.dial(token(t, "u2", "authenticated", nil)), r.dial(token(t, "u1", "authenticated", nil))
+	refs := make([]string, 99)
+	for i := range refs {
+		refs[i] = c.push("", fmt.Sprint("realtime:slow", i), "phx_join", config(private()))
+	}
+	late := time.After(answerTime)
+	_, status, reason := other.join("a", private())
+	if status != "ok" {
+		t.Error(reason)
+	}
+	for _, ref := range refs {
+		if status, _ := c.reply(ref); status != "error" {
+			t.Error("a slow join was let in")
+		}
+	}
+	select {
+	case <-late:
+		t.Errorf("it took longer than %s", answerTime)
+	default:
 	}
 }
 

@@ -69,6 +69,12 @@ var situations = []situation{
 		w.network.Freeze()
 		return w.network.Thaw
 	}},
+	{name: "the network is a black hole, and it takes long to be noticed", cluster: true, settings: func(c *Config) { c.DeafAfter, c.MaxDeaf = time.Minute, time.Hour },
+		trouble: func(w *world) func() {
+			w.network.Freeze()
+			return w.network.Thaw
+		}},
+	{name: "keys are not given", settings: func(c *Config) { c.JWTJWKSURLs = []string{"http://127.0.0.1:9/"} }},
 	{name: "the network was a black hole", cluster: true, trouble: func(w *world) func() {
 		w.network.Freeze()
 		w.await("the silence to be noticed", func() bool { return !w.feed.Hearing() })
