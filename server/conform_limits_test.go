@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"testing"
 
 	"rowcast/server/pgtest"
@@ -14,6 +15,8 @@ func TestLimitsInBothVersions(t *testing.T) {
 		sender, member := r.dialVersion(version, token(t, "u1", "anon", nil)), r.dialVersion(version, token(t, "u2", "anon", nil))
 		if got := r.upgradeWith("vsn="+version+"&apikey="+token(t, "u3", "anon", nil), ""); got.StatusCode != 429 {
 			t.Errorf("%s: third socket of two: %s", version, got.Status)
+		} else if body, _ := io.ReadAll(got.Body); string(body) != `{"error":"Too many connected users"}` {
+			t.Errorf("%s: third socket of two is told %s", version, body)
 		}
 		member.join("open", nil)
 		joinRef := sender.push("", "realtime:open", "phx_join", config(map[string]any{"broadcast": map[string]any{"ack": true}}))

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"rowcast/server/pgtest"
@@ -79,4 +81,38 @@ func text(ref *string) string {
 		return ""
 	}
 	return *ref
+}
+
+// What follows a join comes in this order: the reply, the end of the channel whose place it took, what is replayed, and who
+// is present. That the database is heard is said at any time after the reply, once.
+func TestOrderAfterAJoin(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a');
+		create policy presence on realtime.messages for select to authenticated using (extension = 'presence')`)
+	r.exec(`select realtime.send('{}', 'first', 'a'), realtime.send('{}', 'second', 'a')`)
+	for _, version := range versions {
+		c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
+		c.join("a", private())
+		before := len(c.all())
+		second := c.push("", "realtime:a", "phx_join", config(map[string]any{
+			"private": true, "presence": map[string]any{"enabled": true},
+			"broadcast": map[string]any{"replication_ready": true, "replay": map[string]any{"since": 0, "limit": 10}},
+		}))
+		if status, response := c.reply(second); status != "ok" {
+			t.Fatalf("%s: %s", version, response)
+		}
+		c.wait("who is present", isEvent("a", "presence_state"))
+		c.wait("the word about the database", isEvent("a", "system"))
+		var order []string
+		for _, f := range c.all()[before:] {
+			if f.Event != "system" {
+				order = append(order, f.Event)
+			}
+		}
+		want := []string{"phx_reply", "phx_close", "broadcast", "broadcast", "presence_state"}
+		if !slices.Equal(order, want) || count(c, isEvent("a", "system")) != 1 {
+			t.Errorf("%s: %s, want %s", version, c.said(), strings.Join(want, " "))
+		}
+	}
 }
