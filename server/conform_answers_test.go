@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"rowcast/server/pgtest"
 )
@@ -219,11 +216,11 @@ var attempts = []attempt{
 	}},
 	{name: "public broadcast", push: sending("open", message)},
 	{name: "broadcast of bytes", binary: true, push: func(m *member) string {
-		m.writeBinary(pushFrame(m.private, "bytes", "realtime:a", "e", "", 0, "\x00\xff"))
+		m.writeBytes(pushFrame(m.private, "bytes", "realtime:a", "e", "", 0, "\x00\xff"))
 		return "bytes"
 	}},
 	{name: "broadcast of bytes that are no JSON", binary: true, push: func(m *member) string {
-		m.writeBinary(pushFrame(m.private, "bytes", "realtime:a", "e", "", 1, "\x00\xff"))
+		m.writeBytes(pushFrame(m.private, "bytes", "realtime:a", "e", "", 1, "\x00\xff"))
 		return "bytes"
 	}},
 	{name: "broadcast that is too large", push: sending("a", map[string]any{"payload": strings.Repeat("x", 3_000_001)})},
@@ -347,10 +344,4 @@ func (m *member) joined(topic string) string {
 		return m.open
 	}
 	return m.private
-}
-
-func (m *member) writeBinary(data string) {
-	if err := m.conn.Write(m.t.Context(), websocket.MessageBinary, []byte(data)); err != nil {
-		m.t.Log(fmt.Errorf("write bytes: %w", err))
-	}
 }

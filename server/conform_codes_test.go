@@ -90,6 +90,55 @@ func TestEveryCodeCanBeProvoked(t *testing.T) {
 	}
 }
 
+// Programs and people search for the codes and sentences of Supabase Realtime. Where there is one for what is the matter, it
+// is to the letter; and none of its codes means something else here.
+func TestCodesThatClientsKnow(t *testing.T) {
+	t.Parallel()
+	known := map[protocol.Code][]string{
+		"TopicNameRequired":          {"You must provide a topic name"},
+		"RealtimeRestarting":         {"Realtime is restarting, please standby"},
+		"PrivateOnly":                {"This project only allows private channels"},
+		"ClientJoinRateLimitReached": {"Too many joins per second"},
+		"ChannelRateLimitReached":    {"Too many channels"},
+		"InvalidJWTToken":            {"Token has expired %d seconds ago", "Fields `role` and `exp` are required in JWT", "Token expiration time is invalid"},
+		"MalformedJWT":               {"The token provided is not a valid JWT"},
+		"JwtSignatureError":          {"Failed to validate JWT signature"},
+		"JwtSignerError": {"Failed to generate JWT signer, check your JWT secret or JWKS configuration",
+			`Failed to generate JWT signer for key ID (kid) "%s", check your JWT secret or JWKS configuration`},
+		"Unauthorized":             {"You do not have permissions to read from this Channel topic: %s"},
+		"UnableToReplayMessages":   {"Replay is not allowed for public channels", "Replay params are not valid", "Realtime was unable to replay messages"},
+		"UnableToConnectToProject": {"Realtime was unable to connect to the project database"},
+	}
+	// Sentences that clients are told without a code there, or with another where there is room for more.
+	plain := []string{
+		"unmatched topic", "payload_size_exceeded", "Server requested disconnect", "Too many messages per second",
+		"You no longer have permission to read from this Channel topic: %s",
+		"Client presence rate limit exceeded", "Track message size exceeded", "Presence track payload must be a map",
+	}
+	all := map[string]bool{}
+	for _, e := range protocol.Codes() {
+		for _, text := range e.Texts {
+			all[text] = true
+		}
+		if texts, ok := known[e.Code]; ok {
+			delete(known, e.Code)
+			for i, text := range texts {
+				if i >= len(e.Texts) || e.Texts[i] != text || e.Bare {
+					t.Errorf("%s says %q, and clients know it as %q", e.Code, e.Texts, text)
+				}
+			}
+		}
+	}
+	for code := range known {
+		t.Errorf("%s is not in the table", code)
+	}
+	for _, text := range plain {
+		if !all[text] {
+			t.Errorf("%q is not in the table", text)
+		}
+	}
+}
+
 // texts are those of the table that a client has been told.
 type texts struct {
 	mu   sync.Mutex // guards said

@@ -113,11 +113,24 @@ func TestUnreadableFramesEndNothing(t *testing.T) {
 		for _, frame := range frames {
 			c.write(frame)
 		}
+		if version == "2.0.0" { // which has kinds of binary frames that no client sends
+			c.writeBytes("\x00\x01\x01\x07\x09" + "11phoenixheartbeat{}")
+		} else {
+			c.writeBytes(pushFrame("1", "1", "phoenix", "heartbeat", "", 1, "{}"))
+		}
 		beat()
 		if heard := len(c.all()); heard != 1 {
 			t.Errorf("%s: heard %d frames: %s", version, heard, c.said())
 		}
-		beat()
+		// More than is needed does no harm.
+		if version == "1.0.0" {
+			c.write(`{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"more","join_ref":"1","else":[]}`)
+		} else {
+			c.write(`[null,"more","phoenix","heartbeat",{},"else",[]]`)
+		}
+		if status, _ := c.reply("more"); status != "ok" {
+			t.Errorf("%s: a heartbeat with more", version)
+		}
 	}
 }
 
@@ -125,6 +138,14 @@ func TestUnreadableFramesEndNothing(t *testing.T) {
 func (c *client) write(text string) {
 	c.t.Helper()
 	if err := c.conn.Write(c.t.Context(), websocket.MessageText, []byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// writeBytes sends a binary frame as it is.
+func (c *client) writeBytes(data string) {
+	c.t.Helper()
+	if err := c.conn.Write(c.t.Context(), websocket.MessageBinary, []byte(data)); err != nil {
 		c.t.Fatal(err)
 	}
 }
