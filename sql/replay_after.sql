@@ -10,7 +10,7 @@ with known as materialized (
     from realtime.messages
     join realtime._journal journal on journal.topic = messages.topic and journal.private
          and journal.inserted_at = messages.inserted_at and journal.message_id = messages.id
-   where messages.id = any ($3::text[]::uuid[]) and messages.topic = $1
+   where messages.id = any ($3::text[]::uuid[]) and messages.topic = $1 and messages.inserted_at >= '0001-01-02' -- not a probe
      and journal.seen is not null and pg_visible_in_snapshot(journal.xid, $2::text::pg_snapshot)
    order by journal.seq desc -- the last one has seen most: looked at first, it settles most questions
 ), oldest as materialized (

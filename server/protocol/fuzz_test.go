@@ -159,6 +159,7 @@ func FuzzDecodeBinary(f *testing.F) {
 func FuzzParseJoin(f *testing.F) {
 	for _, seed := range []string{
 		`{"config":{"broadcast":{"ack":false,"self":false},"presence":{"key":"","enabled":false},"postgres_changes":[],"private":false}}`,
+		`{"config":{"private":true,"broadcast":{"replay":{"after":["a","b"],"since":1,"limit":2}}}}`,
 		`{"access_token":"jwt","user_token":null,"config":{"private":"TRUE","broadcast":{"replay":{"since":1,"limit":2}}}}`,
 		`{"config":{"postgres_changes":[{"id":1, "a":{"id":2}},null,{},{ },{"\u0069d":[]}],"presence":{"key":-1.5}}}`,
 		`{"config":{"postgres_changes":[{"a":"\ud800"},{"a":"\ud800"}]}}`, `{"config":null}`, `{"config":[]}`, `[]`, ``,
