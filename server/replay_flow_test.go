@@ -55,8 +55,10 @@ func TestReplayOnManyChannelsOfASocket(t *testing.T) {
 	t.Parallel()
 	r := startReplay(t, nil)
 	const rooms, messages = 20, 40
+	before := counter(t, r, "realtime_broadcasts_total")
 	r.exec(`insert into members (user_id, room) select 'u', 'many' || i from generate_series(1, 20) as i`)
 	r.exec(`select realtime.send(jsonb_build_object('n', n, 'text', repeat('x', 10000)), 'e', 'many' || i) from generate_series(1, 20) as i, generate_series(1, 40) as n`)
+	r.await("the messages to be told", func() bool { return counter(t, r, "realtime_broadcasts_total") == before+rooms*messages })
 	c := r.dial(token(t, "u", "authenticated", nil))
 	for i := range rooms {
 		c.push("", fmt.Sprint("realtime:many", i+1), "phx_join", map[string]any{"config": replaying(map[string]any{"since": 0, "limit": 1000})})
