@@ -194,7 +194,7 @@ var restTroubleProvocations = []provocation{
 	}},
 	{code: protocol.ServerBusy, where: inREST, counted: restTotal, on: onBatches, provoke: func(s *stage) string {
 		release := s.holdDecisions()
-		topics := make([]string, 1500) // there is room for one such batch
+		topics := make([]string, 800) // a caller has room for one such batch
 		for i := range topics {
 			topics[i] = fmt.Sprint("topic ", i)
 		}

@@ -33,13 +33,16 @@ func invalid(code protocol.Code, field, reason string) answer {
 	}
 }
 
+// later tells the caller when to come again.
+func (c *call) later() { c.w.Header().Set("Retry-After", "1") }
+
 func tooMany(c *call, text string, sends int) answer {
-	c.w.Header().Set("Retry-After", "1")
+	c.later()
 	return answer{status: http.StatusTooManyRequests, body: message(text), code: protocol.MessagePerSecondRateLimitReached, sends: sends}
 }
 
 func busy(c *call) answer {
-	c.w.Header().Set("Retry-After", "1")
+	c.later()
 	return refuse(http.StatusTooManyRequests, protocol.ServerBusy)
 }
 

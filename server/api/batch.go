@@ -23,7 +23,7 @@ func (s *REST) batch(c *call) answer {
 		a.sends = 1
 		return a
 	}
-	if !s.rates.takeBody(c, body) {
+	if !c.caller.bytes.TakeAny(len(body)) {
 		return tooMany(c, protocol.TextTooManyBytes, 1)
 	}
 	most := maxBatch
@@ -39,7 +39,7 @@ func (s *REST) batch(c *call) answer {
 		return invalidBatch(wrong)
 	case err != nil:
 		return malformed(err)
-	case !s.rates.take(c, len(messages)-1): // the request itself was the first
+	case !c.caller.messages.Take(len(messages) - 1): // the request itself was the first
 		return tooMany(c, protocol.TextBatchSize, len(messages))
 	}
 	if why := s.Away(); why != "" {

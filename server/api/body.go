@@ -17,7 +17,7 @@ const firstRead = 16 << 10
 // any more. A refusal has a code.
 func (s *REST) body(c *call) (body []byte, done func(), a answer) {
 	held := 0
-	done = func() { s.bodies.give(held) }
+	done = func() { c.caller.bodies.give(held) }
 	reader := c.Body
 	if s.MaxBodyBytes > 0 {
 		if c.ContentLength > int64(s.MaxBodyBytes) {
@@ -28,7 +28,7 @@ func (s *REST) body(c *call) (body []byte, done func(), a answer) {
 	for {
 		if len(body) == cap(body) {
 			more := max(firstRead, cap(body))
-			if !s.bodies.take(more) {
+			if !c.caller.bodies.take(more) {
 				return nil, done, busy(c)
 			}
 			held += more

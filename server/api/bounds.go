@@ -6,57 +6,68 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"rowcast/server/auth"
 	"rowcast/server/bucket"
 )
 
-// budget is so much of something that all requests share.
+// budget is so much of something that all requests share, or one caller's part of it.
 type budget struct {
 	limit int64
 	used  atomic.Int64
+	whole *budget // that this is a part of; may be nil
 }
 
 // take takes n, or nothing where it is not there.
 func (b *budget) take(n int) bool {
-	if b.used.Add(int64(n)) > b.limit {
+	if b.used.Add(int64(n)) > b.limit || b.whole != nil && !b.whole.take(n) {
 		b.used.Add(-int64(n))
 		return false
 	}
 	return true
 }
 
-func (b *budget) give(n int) { b.used.Add(-int64(n)) }
+func (b *budget) give(n int) {
+	b.used.Add(-int64(n))
+	if b.whole != nil {
+		b.whole.give(n)
+	}
+}
+
+// half is the most that one caller may have: others come through then, whatever it does.
+func (b *budget) half() budget { return budget{limit: b.limit / 2, whole: b} }
 
 // maxCallers is how many callers' rates are remembered before the older half is forgotten.
 const maxCallers = 20000
 
-// rates are token buckets for each caller: its subject, or its role where the token names nobody. A token without a subject
-// is one key for many, such as that of a web page; what else a request says, and the address it comes from, a stranger
-// changes at will. So those share one bucket, and a noisy one among them is the others' loss, not everybody's.
-type rates struct {
-	messages, bytes int // a second; 0: no limit
+// callers are what each caller may still do: its subject, or its role where the token names nobody. A token without a
+// subject is one key for many, such as that of a web page; what else a request says, and the address it comes from, a
+// stranger changes at will. So those share their bounds, and a noisy one among them is the others' loss, not everybody's.
+type callers struct {
+	messages, bytes int     // a second; 0: no limit
+	asks, bodies    *budget // of all together
 
 	mu            sync.Mutex // guards all below
 	recent, older map[callerKey]*caller
 }
 
-// caller is what one may still send.
-type caller struct{ messages, bytes bucket.Bucket }
+// caller is what one may still send, and have at a time.
+type caller struct {
+	messages, bytes bucket.Bucket
+	asks, bodies    budget
+}
 
 // callerKey is of one size, however long a subject is.
 type callerKey [sha256.Size]byte
 
-func newRates(messages, bytes int) *rates {
-	return &rates{messages: messages, bytes: bytes, recent: map[callerKey]*caller{}}
-}
-
-func (c *call) key() callerKey {
-	if c.claims.Subject != "" {
-		return sha256.Sum256([]byte("sub " + c.claims.Subject))
+func keyOf(claims auth.Claims) callerKey {
+	if claims.Subject != "" {
+		return sha256.Sum256([]byte("sub " + claims.Subject))
 	}
-	return sha256.Sum256([]byte("role " + c.claims.Role))
+	return sha256.Sum256([]byte("role " + claims.Role))
 }
 
-func (r *rates) of(key callerKey) *caller {
+func (r *callers) of(claims auth.Claims) *caller {
+	key := keyOf(claims)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := r.recent[key]
@@ -67,24 +78,18 @@ func (r *rates) of(key callerKey) *caller {
 		r.older, r.recent = r.recent, map[callerKey]*caller{}
 	}
 	if found = r.older[key]; found == nil {
-		found = &caller{bucket.New(r.messages), bucket.New(r.bytes)}
+		found = &caller{bucket.New(r.messages), bucket.New(r.bytes), r.asks.half(), r.bodies.half()}
 	}
 	r.recent[key] = found
 	return found
 }
 
-// take takes n messages from what the caller may still send.
-func (r *rates) take(c *call, n int) bool { return r.of(c.key()).messages.Take(n) }
-
-// takeBody takes the bytes of a request, which may be more than a second's worth, if no other came just before.
-func (r *rates) takeBody(c *call, body []byte) bool { return r.of(c.key()).bytes.TakeAny(len(body)) }
-
 // tell says in the headers of the answer what is left.
-func (r *rates) tell(c *call) {
+func (r *callers) tell(c *call) {
 	if r.messages == 0 {
 		return
 	}
-	left := r.of(c.key()).messages.Left()
+	left := c.caller.messages.Left()
 	h := c.w.Header()
 	h.Set("X-Rate-Limit", strconv.Itoa(r.messages))
 	h.Set("X-Rate-Limit-Remaining", strconv.Itoa(left))

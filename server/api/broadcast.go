@@ -49,7 +49,7 @@ func (s *REST) single(c *call) answer {
 		a.sends = 1
 		return a
 	}
-	if !s.rates.takeBody(c, body) {
+	if !c.caller.bytes.TakeAny(len(body)) {
 		return tooMany(c, protocol.TextTooManyBytes, 1)
 	}
 	payload, a := s.payload(body, encoding)

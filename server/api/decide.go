@@ -71,11 +71,12 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 		all(denialOf(http.StatusRequestHeaderFieldsTooLarge, protocol.HeadersTooLarge, maxPolicyHeaders))
 		return
 	}
-	if !s.asks.take(len(topics)) {
+	if !c.caller.asks.take(len(topics)) {
+		c.later()
 		all(denialOf(http.StatusTooManyRequests, protocol.ServerBusy))
 		return
 	}
-	defer s.asks.give(len(topics))
+	defer c.caller.asks.give(len(topics))
 	ctx, cancel := context.WithTimeout(c.Context(), decideTime)
 	defer cancel()
 	if !s.hears(ctx) {
@@ -90,7 +91,7 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 	open := make(map[string]bool, len(topics))
 	for _, topic := range topics {
 		open[topic] = true
-		s.Decider.Ask(auth.Request{Topic: topic, Claims: c.claims, Headers: headers, Presence: q.presence},
+		s.Decider.Ask(auth.Request{Topic: topic, Claims: c.claims, Headers: headers, Presence: q.presence, OverREST: true},
 			func(a auth.Answer) { answers <- decided{topic, a} })
 	}
 	for len(open) > 0 {

@@ -45,16 +45,16 @@ type Origins interface {
 // REST is what clients may ask for without a socket: to broadcast, and who is present.
 type REST struct {
 	RESTOptions
-	rates  *rates
-	bodies budget
-	asks   budget
-	lines  *rate.Limiter // of the log, about policies that fail and a database that is away
+	callers *callers
+	lines   *rate.Limiter // of the log, about policies that fail and a database that is away
 }
 
 const (
-	// maxBodies bounds all bodies in memory together: connections are not counted, and each may hold MaxBodyBytes.
+	// maxBodies bounds all bodies in memory together, half of them one caller's: connections are not counted, and each may
+	// hold MaxBodyBytes.
 	maxBodies = 256 << 20
-	// maxAsks bounds the decisions that requests wait for: joins stand in the same queue.
+	// maxAsks bounds the decisions that requests wait for, half of them one caller's: there are more only where policies are
+	// slow, and a longer queue would answer nobody in time.
 	maxAsks = 2000
 	// answerTime is for what comes after the body, however long that took: the answer of the policies, room in the hub's
 	// log, and a client that reads slowly.
@@ -66,8 +66,11 @@ const (
 // NewREST prepares the endpoints.
 func NewREST(o RESTOptions) *REST {
 	return &REST{
-		RESTOptions: o, rates: newRates(o.MessagesPerSecond, o.BytesPerSecond), bodies: budget{limit: maxBodies}, asks: budget{limit: maxAsks},
-		lines: rate.NewLimiter(linesPerSecond, linesPerSecond),
+		RESTOptions: o, lines: rate.NewLimiter(linesPerSecond, linesPerSecond),
+		callers: &callers{
+			messages: o.MessagesPerSecond, bytes: o.BytesPerSecond, recent: map[callerKey]*caller{},
+			asks: &budget{limit: maxAsks}, bodies: &budget{limit: maxBodies},
+		},
 	}
 }
 
@@ -85,6 +88,7 @@ type call struct {
 	*http.Request
 	w      http.ResponseWriter
 	claims auth.Claims
+	caller *caller
 }
 
 // mount puts the endpoints on a mux, with and without the prefix that a gateway would take away.
@@ -149,23 +153,24 @@ func (s *REST) admitted(do func(*call) answer) func(*call) answer {
 			return away(why)
 		}
 		var a answer
-		if c.claims, a = s.caller(c.Request); a.code != "" {
+		if c.claims, a = s.identify(c.Request); a.code != "" {
 			if a.status == http.StatusUnauthorized {
 				c.w.Header().Set("WWW-Authenticate", "Bearer")
 			}
 			return a
 		}
-		defer s.rates.tell(c)
-		if !s.rates.take(c, 1) {
+		c.caller = s.callers.of(c.claims)
+		defer s.callers.tell(c)
+		if !c.caller.messages.Take(1) {
 			return tooMany(c, protocol.TextRateLimit, 1)
 		}
 		return do(c)
 	}
 }
 
-// caller says who sent a request. A header Authorization that is there and not empty, which some clients send without a
+// identify says who sent a request. A header Authorization that is there and not empty, which some clients send without a
 // session, is the only one that counts.
-func (s *REST) caller(r *http.Request) (auth.Claims, answer) {
+func (s *REST) identify(r *http.Request) (auth.Claims, answer) {
 	token := r.Header.Get("apikey")
 	if values := r.Header.Values("Authorization"); strings.TrimSpace(strings.Join(values, "")) != "" {
 		scheme, rest, _ := strings.Cut(strings.TrimSpace(values[0]), " ")

@@ -30,6 +30,7 @@ type Request struct {
 	Headers  string    // request headers that policies may read, a JSON object
 	Presence bool      // ask about presence too, not only broadcast
 	Fenced   bool      // answer only when the feed has said all that the decision saw
+	OverREST bool      // for a request, of which one caller can make very many at a time
 	Since    time.Time // when somebody began to wait for this; zero: now
 }
 
@@ -45,8 +46,9 @@ type Answer struct {
 const (
 	// maxBatch is how many requests share a round trip; more makes all wait for the slowest and gains little.
 	maxBatch = 50
-	// workers is how many batches of each kind are decided at a time: policies take CPU, and two fill a small machine.
-	workers = 2
+	// workers is how many batches of each kind are decided at a time: policies take CPU, and two fill a small machine. Those
+	// over REST have one: beside joins, they get a third of the database's time.
+	workers, restWorkers = 2, 1
 	// patience is how long a join that meets database trouble is tried again. With the last try's own limits it stays below
 	// the ten seconds after which a client gives it up.
 	patience = 4 * time.Second
@@ -73,19 +75,24 @@ type DeciderOptions struct {
 
 // Decider asks the policies. Requests that come while others are under way share the next round trip.
 //
-// People who join wait for an answer; rights asked about again may be everyone's at once. Neither waits for the other.
-// And what met trouble is asked alone, where it spoils no others.
+// People who join wait for an answer; rights asked about again may be everyone's at once; over REST, one caller asks as
+// much as a thousand people who join. None of them waits for the others. And what met trouble is asked alone, where it
+// spoils no others.
 type Decider struct {
-	options DeciderOptions
-	joins   lanes
-	changes lanes
+	options  DeciderOptions
+	joins    lanes
+	changes  lanes
+	requests lanes // over REST
 
 	mu   sync.Mutex           // guards slow
 	slow map[string]time.Time // topics whose policies take too long, until when
 }
 
 // lanes are the queues of one kind of request: what shares round trips, and topics known to be slow, one at a time.
-type lanes struct{ quick, slow lane }
+type lanes struct {
+	workers     int // of each queue
+	quick, slow lane
+}
 
 // ask is a request on its way.
 type ask struct {
@@ -98,8 +105,10 @@ type ask struct {
 // NewDecider prepares a decider; Run does the work.
 func NewDecider(o DeciderOptions) *Decider {
 	d := &Decider{options: o, slow: map[string]time.Time{}}
-	for _, l := range d.lanes() {
-		l.init()
+	d.joins.workers, d.changes.workers, d.requests.workers = workers, workers, restWorkers
+	for _, l := range d.kinds() {
+		l.quick.init()
+		l.slow.init()
 	}
 	return d
 }
@@ -126,15 +135,16 @@ func (d *Decider) put(a *ask) {
 }
 
 func (d *Decider) of(a *ask) *lanes {
-	if a.Fenced {
+	switch {
+	case a.Fenced:
 		return &d.changes
+	case a.OverREST:
+		return &d.requests
 	}
 	return &d.joins
 }
 
-func (d *Decider) lanes() []*lane {
-	return []*lane{&d.joins.quick, &d.joins.slow, &d.changes.quick, &d.changes.slow}
-}
+func (d *Decider) kinds() []*lanes { return []*lanes{&d.joins, &d.changes, &d.requests} }
 
 func (d *Decider) isSlow(topic string) bool {
 	d.mu.Lock()
@@ -154,14 +164,15 @@ func (d *Decider) setSlow(topic string) {
 // Run decides until ctx ends.
 func (d *Decider) Run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		for _, l := range d.lanes() {
-			l.close()
+		for _, l := range d.kinds() {
+			l.quick.close()
+			l.slow.close()
 		}
 	})
 	defer stop()
 	var group sync.WaitGroup
-	for _, l := range []*lanes{&d.joins, &d.changes} {
-		for range workers {
+	for _, l := range d.kinds() {
+		for range l.workers {
 			group.Go(func() { d.work(ctx, &l.quick, maxBatch) })
 			group.Go(func() { d.work(ctx, &l.slow, 1) })
 		}

@@ -180,6 +180,31 @@ func TestHangingPoliciesHoldNobodyForLong(t *testing.T) {
 	}
 }
 
+// However many requests over REST wait, whose policies take a while, who joins is answered.
+func TestRequestsHoldUpNoJoin(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db.Admin, policies+`create policy takes_a_while on realtime.messages for insert to authenticated
+		with check (realtime.topic() like 'many %' and (select pg_sleep(0.02)) is not null)`)
+	d := decider(t, db)
+	const many = 1000 // which is twenty seconds of work
+	answered := make(chan auth.Answer, many)
+	for i := range many {
+		r := request(fmt.Sprint("many ", i), "2")
+		r.OverREST = true
+		d.Ask(r, func(a auth.Answer) { answered <- a })
+	}
+	if a := <-answered; a.Err != nil {
+		t.Fatalf("the first request: %+v", a)
+	}
+	if a := ask(t, d, request("t-2", "2"))[0]; a.Err != nil || !a.Broadcast.Send {
+		t.Errorf("a join: %+v", a)
+	}
+	if n := len(answered); n > many/2 {
+		t.Errorf("%d of the requests were answered before it", n)
+	}
+}
+
 func TestLostConnectionsAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
