@@ -24,8 +24,9 @@ type worker struct {
 
 	unsettled *atomic.Int64 // the hub's; see Hub.Settled
 
-	outlets   []Outlet // to be flushed at the end of the round
-	delivered int      // frames in this round
+	outlets   []Outlet      // to be flushed at the end of the round
+	delivered int           // frames in this round
+	writing   time.Duration // how long the last flush took
 }
 
 func newWorker(o Options, number int) *worker {
@@ -41,7 +42,7 @@ func (w *worker) run() {
 		began := time.Now()
 		for _, e := range batch {
 			e.apply(w)
-			if len(w.outlets) > 0 && time.Since(began) > maxRound {
+			if len(w.outlets) > 0 && time.Since(began) > w.round() {
 				w.flush()
 				began = time.Now()
 			}
@@ -53,8 +54,12 @@ func (w *worker) run() {
 	}
 }
 
-// maxRound is how long frames may collect: a burst of thousands must not fill the queues of those who would read.
-const maxRound = 5 * time.Millisecond
+// How long frames may collect before they are written: a burst of thousands must not fill the queues of those who would
+// read, and nobody waits for long while others are given theirs.
+const minRound, maxRound = 5 * time.Millisecond, 50 * time.Millisecond
+
+// round is as long as the last round's writes took: with many connections to write to, each gets more at a time.
+func (w *worker) round() time.Duration { return min(max(minRound, w.writing), maxRound) }
 
 // How long a worker writes before it lets others run: whatever they append meanwhile goes out with one write per
 // connection in the next round. The clock is not looked at after every write.
@@ -75,13 +80,15 @@ func (w *worker) flush() {
 	w.options.Metrics.Deliveries.Add(float64(w.delivered))
 	w.delivered = 0
 	began := time.Now()
+	turned := began
 	for i, o := range w.outlets {
 		o.Flush()
-		if i%flushesATurn == flushesATurn-1 && time.Since(began) > turn {
+		if i%flushesATurn == flushesATurn-1 && time.Since(turned) > turn {
 			runtime.Gosched()
-			began = time.Now()
+			turned = time.Now()
 		}
 	}
+	w.writing = time.Since(began)
 	clear(w.outlets)
 	if w.outlets = w.outlets[:0]; cap(w.outlets) > keepOutlets {
 		w.outlets = nil

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
@@ -235,5 +236,61 @@ func TestConnectionsHoldIsBounded(t *testing.T) {
 	}
 	if len(w.held) > 0 {
 		t.Errorf("%v bytes are said to wait", w.held)
+	}
+}
+
+// slow is a member for whom a frame takes a millisecond of the worker's time, and a write as long as its test wants.
+type slow struct {
+	recorder
+	write  time.Duration
+	waits  bool // for a write
+	writes int
+}
+
+func (s *slow) Deliver(*protocol.Frame) Outlet {
+	time.Sleep(time.Millisecond)
+	s.delivered++
+	if s.waits {
+		return nil
+	}
+	s.waits = true
+	return s
+}
+
+func (s *slow) Flush() {
+	time.Sleep(s.write)
+	s.waits = false
+	s.writes++
+}
+
+// The longer it takes to write, the longer frames collect for one write, up to a bound.
+func TestRoundsAreAsLongAsTheirWrites(t *testing.T) {
+	t.Parallel()
+	const frames = 100 // that wait when the first is written
+	for _, tt := range []struct {
+		write  time.Duration
+		writes int
+	}{{time.Millisecond, 17}, {20 * time.Millisecond, 5}, {time.Second, 2}} {
+		t.Run(tt.write.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := New(Options{Workers: 1, Metrics: metrics.New()})
+				defer h.Close()
+				member := &slow{write: tt.write}
+				room := Room{"a", false}
+				h.Join(NewSubscription(room, 1, "", member))
+				for i := range 1 + frames {
+					h.Publish(Publication{Room: room, Frame: textFrame(fmt.Sprint(i))})
+					if i == 0 {
+						synctest.Wait() // the worker is at it
+					}
+				}
+				time.Sleep(time.Hour) // more than all of it takes
+				synctest.Wait()
+				if member.delivered != 1+frames || member.writes != 1+tt.writes {
+					t.Errorf("%d frames in %d writes, want %d in %d", member.delivered, member.writes, 1+frames, 1+tt.writes)
+				}
+			})
+		})
 	}
 }
