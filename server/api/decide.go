@@ -14,6 +14,8 @@ const (
 	// decideTime is less than the ten seconds after which the official client gives a request up, and more than the
 	// decider tries.
 	decideTime = 8 * time.Second
+	// hearTime is how long a request waits for the database to be heard: as long as a broadcast does on a socket.
+	hearTime = 5 * time.Second
 	// maxPolicyHeaders is what policies may read of a request: as much as it may have.
 	maxPolicyHeaders = 64 << 10
 	// queryCanceled is Postgres' code for a policy that took too long.
@@ -114,6 +116,8 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 
 // hears waits until the database is heard: what is said on private channels before that reaches nobody for sure.
 func (s *REST) hears(ctx context.Context) bool {
+	ctx, stop := context.WithTimeout(ctx, hearTime)
+	defer stop()
 	heard := make(chan struct{})
 	cancel := s.WhenHearing(sync.OnceFunc(func() { close(heard) }))
 	defer cancel()
