@@ -9,12 +9,12 @@ import (
 
 // KeySource gives keys that may change while the server runs.
 type KeySource interface {
-	// Keys gives the sets that may be used at this moment; complete is false while something may be missing in them that
-	// the source could not get.
-	Keys() (sets []*KeySet, complete bool)
+	// Keys gives the sets that may be used at this moment; lost tells that there was another, which is too old now.
+	Keys() (sets []*KeySet, lost bool)
 	// Renew has the keys looked for anew, because a token names one that is missing. It returns once that is done, or when
-	// it takes too long; at once, if it was done just before.
-	Renew()
+	// it takes too long; at once, if it was done just before. complete is false if there may be keys that the source could
+	// not get.
+	Renew() (complete bool)
 }
 
 // methods are the algorithms there are. None of them is ever used with a key that is not for it.
@@ -38,7 +38,7 @@ type keyring struct {
 func (r keyring) empty() bool { return len(r.secret) == 0 && r.static == nil && r.source == nil }
 
 // find gives the keys of which one must have signed a token: more than one where two sets have a kid in common. renew allows
-// to wait for keys that are new.
+// to wait for keys that are new; without it, the key is one that there was, and has been withdrawn unless its set is lost.
 func (r keyring) find(alg, kid string, renew bool) ([]any, *TokenError) {
 	name := keyName{methods[alg].kty, kid}
 	if name.kty == "oct" {
@@ -50,15 +50,15 @@ func (r keyring) find(alg, kid string, renew bool) ([]any, *TokenError) {
 	case kid == "":
 		return nil, errNoSigner("header kid is missing; algorithm %s needs it", alg)
 	}
-	found, complete := r.lookup(alg, name)
+	found, missing := r.lookup(alg, name)
 	if len(found) == 0 && r.source != nil && renew && len(kid) <= maxKid {
-		r.source.Renew()
-		found, complete = r.lookup(alg, name)
+		missing = !r.source.Renew()
+		found, _ = r.lookup(alg, name)
 	}
 	switch {
 	case len(found) > 0:
 		return found, nil
-	case !complete:
+	case missing && len(kid) <= maxKid:
 		return nil, errKeysUnavailable(kid)
 	}
 	return nil, errNoKey(kid)
@@ -82,11 +82,10 @@ func (r keyring) findSecret(alg string, name keyName) ([]any, *TokenError) {
 	return nil, errNoSigner("there is no secret for algorithm %s", alg)
 }
 
-func (r keyring) lookup(alg string, name keyName) (found []any, complete bool) {
+func (r keyring) lookup(alg string, name keyName) (found []any, lost bool) {
 	var sets []*KeySet
-	complete = true
 	if r.source != nil {
-		sets, complete = r.source.Keys()
+		sets, lost = r.source.Keys()
 	}
 	if r.static != nil {
 		sets = slices.Insert(slices.Clone(sets), 0, r.static)
@@ -96,7 +95,7 @@ func (r keyring) lookup(alg string, name keyName) (found []any, complete bool) {
 			found = append(found, key.key)
 		}
 	}
-	return found, complete
+	return found, lost
 }
 
 // checkSignature takes the algorithm from the header only to choose among those that the keys are for. Keys, or addresses of

@@ -24,16 +24,17 @@ type fetched struct {
 	renewed  int
 }
 
-func (f *fetched) Keys() ([]*auth.KeySet, bool) {
+func (f *fetched) Keys() (sets []*auth.KeySet, lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.sets, f.complete
+	return f.sets, !f.complete
 }
 
-func (f *fetched) Renew() {
+func (f *fetched) Renew() (complete bool) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.renewed++
-	f.mu.Unlock()
+	return f.complete
 }
 
 func (f *fetched) hold(complete bool, sets ...*auth.KeySet) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"rowcast/server/auth"
 	"rowcast/server/auth/authtest"
 	"rowcast/server/metrics"
 )
@@ -65,6 +66,37 @@ func TestRedirects(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
+	}
+}
+
+// endless is a body without end, which knows how much of it was taken.
+type endless struct{ taken int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.taken += len(p)
+	return copy(p, strings.Repeat(" ", len(p))), nil
+}
+
+func (e *endless) Close() error { return nil }
+
+// What goes over the network is no more than can be a key set, and goes by https as the operator said.
+func TestFetchesStayWithinBounds(t *testing.T) {
+	t.Parallel()
+	p, body := &provider{}, &endless{}
+	p.will(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/moved" {
+			return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"http://issuer.example/jwks"}}, Body: http.NoBody, Request: r}, nil
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: body, Request: r}, nil
+	})
+	for url, want := range map[string]string{address: "longer than", "https://issuer.example/moved": "redirected to http://issuer.example"} {
+		k := New(Options{URLs: []string{url}, Transport: p, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)})
+		if err := k.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", url, err, want)
+		}
+	}
+	if body.taken > 2*auth.MaxKeySetBytes || p.count() != 2 {
+		t.Errorf("%d bytes were taken, in %d requests", body.taken, p.count())
 	}
 }
 

@@ -110,30 +110,37 @@ func (f *Fetcher) Fetch(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Keys gives the sets that are not too old; complete says that each address answered when it was last asked.
-func (f *Fetcher) Keys() (sets []*auth.KeySet, complete bool) {
-	complete = true
+// Keys gives the sets that are not too old; lost says that one is.
+func (f *Fetcher) Keys() (sets []*auth.KeySet, lost bool) {
 	for _, s := range f.sources {
-		set, err := s.current()
-		if set != nil {
-			sets = append(sets, set)
+		s.mu.Lock()
+		switch {
+		case s.old():
+			lost = true
+		case s.set != nil:
+			sets = append(sets, s.set)
 		}
-		complete = complete && err == nil
+		s.mu.Unlock()
 	}
-	return sets, complete
+	return sets, lost
 }
 
-// Renew has every address asked that was not asked just now, and waits for a moment.
-func (f *Fetcher) Renew() {
+// Renew has every address asked that was not asked just now, and waits for a moment; complete says that each answered when
+// it was last asked.
+func (f *Fetcher) Renew() (complete bool) {
 	patience := time.NewTimer(renewPatience)
 	defer patience.Stop()
+	complete = true
 	for _, s := range f.sources {
 		select {
 		case <-s.renew():
 		case <-patience.C:
-			return
+			return false
 		}
+		_, err := s.current()
+		complete = complete && err == nil
 	}
+	return complete
 }
 
 // Ready tells why no token at all can be verified with these keys.

@@ -190,6 +190,10 @@ func TestUnknownKeysAreLookedForOnce(t *testing.T) {
 			t.Errorf("1000 invented keys: waited %s, asked %d times", waited, f.p.count())
 		}
 		sleep(time.Minute)
+		tooLong := authtest.Load(t, "p256", strings.Repeat("k", 257)).Token("ES256", claims)
+		if _, refused := v.Verify(tooLong); code(refused) != auth.JwtSignerError || f.p.count() != 2 {
+			t.Errorf("a name that no key has: %v, asked %d times", refused, f.p.count())
+		}
 		for range 600 { // for another minute, ten a second
 			_, _ = v.Verify(invented)
 			sleep(100 * time.Millisecond)
@@ -281,6 +285,34 @@ func TestKeysGrowTooOld(t *testing.T) {
 		sleep(retryLast)
 		if _, refused := v.Verify(token); refused != nil || !strings.Contains(f.log.String(), "keys are fetched again") {
 			t.Errorf("fetched again: %v\n%s", refused, f.log)
+		}
+	})
+}
+
+// A key that was withdrawn is so for those whom it let in, also while another address is away or a fetch takes its time, as
+// strangers can have it do. Who comes now is told to try again: a key may be new.
+func TestWithdrawnKeysAreNotAwaited(t *testing.T) {
+	key, other := authtest.Load(t, "p256", "k"), authtest.Load(t, "rsa", "other")
+	bubble(t, func(p *provider) { p.serves(key.JWK(nil)) }, func(f *fetching) {
+		v := f.verifier()
+		token := key.Token("ES256", claims)
+		if _, refused := v.Verify(token); refused != nil {
+			t.Fatal(refused)
+		}
+		f.p.serves(other.JWK(nil))
+		sleep(refreshEvery + renewFloor)
+		f.p.hangs()
+		for _, moment := range []string{"a fetch is under way", "it has failed"} {
+			if _, refused := v.Verify(token); code(refused) != auth.JwtKeysMissing {
+				t.Errorf("who comes while %s: %v", moment, refused)
+			}
+			if got := code(v.Recheck(token)); got != auth.JwtSignerError {
+				t.Errorf("who is in while %s: %s", moment, got)
+			}
+			sleep(fetchTimeout - renewPatience)
+		}
+		if _, refused := v.Verify(other.Token("RS256", claims)); refused != nil {
+			t.Errorf("the key that is still good: %v", refused)
 		}
 	})
 }
