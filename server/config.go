@@ -155,7 +155,7 @@ var settings = []setting{
 		help: "messages over REST from one user, or from all who have a role and no user id",
 		into: func(c *Config) value { return numberValue{&c.MaxRESTMessages} }},
 	{name: "MAX_REST_BYTES_PER_SECOND", def: "10000000", limit: true,
-		help: "of the bodies of these requests; a single one may be larger, and those after it are refused for as long as that takes",
+		help: "of the bodies of these requests, and of what is told about presence; a single one may be larger, and those after it are refused for as long as that takes",
 		into: func(c *Config) value { return numberValue{&c.MaxRESTBytes} }},
 	{name: "MAX_REPLAY_MESSAGES", def: "1000", limit: true,
 		help: "messages that one replay brings",

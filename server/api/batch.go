@@ -17,8 +17,7 @@ const maxBatch = 10000
 // Nothing is sent of a batch that is not as it should be. Of one that is, every message for which there is a right is
 // sent, public ones at once, private ones as the policies answer; within a topic the order stays.
 func (s *REST) batch(c *call) answer {
-	body, done, a := s.body(c)
-	defer done()
+	body, a := s.body(c)
 	if a.code != "" {
 		a.sends = 1
 		return a

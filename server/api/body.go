@@ -13,25 +13,21 @@ import (
 // firstRead is room for most bodies; it grows with what comes, not with what is announced.
 const firstRead = 16 << 10
 
-// body reads the request's body. What it takes of the server's memory is given back by done, when nothing of it is needed
-// any more. A refusal has a code.
-func (s *REST) body(c *call) (body []byte, done func(), a answer) {
-	held := 0
-	done = func() { c.caller.bodies.give(held) }
+// body reads the request's body. A refusal has a code.
+func (s *REST) body(c *call) (body []byte, a answer) {
 	reader := c.Body
 	if s.MaxBodyBytes > 0 {
 		if c.ContentLength > int64(s.MaxBodyBytes) {
-			return nil, done, refuse(http.StatusRequestEntityTooLarge, protocol.BodyTooLarge, s.MaxBodyBytes)
+			return nil, refuse(http.StatusRequestEntityTooLarge, protocol.BodyTooLarge, s.MaxBodyBytes)
 		}
 		reader = http.MaxBytesReader(c.w, c.Body, int64(s.MaxBodyBytes))
 	}
 	for {
 		if len(body) == cap(body) {
 			more := max(firstRead, cap(body))
-			if !c.caller.bodies.take(more) {
-				return nil, done, busy(c)
+			if !c.hold(more) {
+				return nil, busy(c)
 			}
-			held += more
 			grown := make([]byte, len(body), cap(body)+more)
 			copy(grown, body)
 			body = grown
@@ -44,9 +40,9 @@ func (s *REST) body(c *call) (body []byte, done func(), a answer) {
 		// The server's own timeouts count from the beginning of the request.
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(answerTime)) // if not, it is the old one
 		if err == io.EOF {
-			return body, done, answer{}
+			return body, answer{}
 		}
-		return nil, done, s.unread(err)
+		return nil, s.unread(err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"rowcast/server/auth"
+	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
 )
@@ -22,7 +23,8 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 	s.callers.bodies.limit = 10 * firstRead
 	read := func(sub string, body io.Reader) ([]byte, func(), answer) {
 		c := &call{Request: httptest.NewRequest(http.MethodPost, "/", body), w: httptest.NewRecorder(), caller: s.callers.of(auth.Claims{Subject: sub})}
-		return s.body(c)
+		got, a := s.body(c)
+		return got, c.letGo, a
 	}
 	large := strings.Repeat("x", 3*firstRead) // which takes four
 	var all []func()
@@ -61,6 +63,81 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 	if used, ann := s.callers.bodies.used.Load(), s.callers.of(auth.Claims{Subject: "ann"}).bodies.used.Load(); used != 0 || ann != 0 {
 		t.Errorf("%d bytes, %d of ann's, were not given back", used, ann)
 	}
+}
+
+// What is told about presence is held until it is taken, as bodies are, and counts as bytes of the caller.
+func TestPresenceIsHeldUntilItIsTaken(t *testing.T) {
+	t.Parallel()
+	s := NewREST(RESTOptions{
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics.New(), Origins: anyOrigin{}, BytesPerSecond: 10_000,
+		Presence: func(hub.Room) []byte { return make([]byte, 50_000) },
+	})
+	s.callers.bodies.limit = 120_000
+	ask := func(sub string, w http.ResponseWriter) {
+		s.endpoint("presence", http.MethodGet, func(c *call) answer {
+			c.caller = s.callers.of(auth.Claims{Subject: sub})
+			c.SetPathValue("topic", "t")
+			return s.presence(c)
+		}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	}
+	code := func(sub string) string {
+		w := httptest.NewRecorder()
+		ask(sub, w)
+		return w.Header().Get("X-Error-Code")
+	}
+	slow := &slowReader{ResponseRecorder: httptest.NewRecorder(), meanwhile: func() {
+		if got := code("ann"); got != string(protocol.MessagePerSecondRateLimitReached) {
+			t.Errorf("ann asks again: %q", got)
+		}
+		if got := code("bob"); got != "" {
+			t.Errorf("bob: %q", got)
+		}
+		if used := s.callers.bodies.used.Load(); used != 50_000 {
+			t.Errorf("%d bytes are held while ann reads", used)
+		}
+		s.callers.bodies.used.Add(50_000)
+		if got := code("eve"); got != string(protocol.ServerBusy) {
+			t.Errorf("eve, beyond the bound: %q", got)
+		}
+		s.callers.bodies.used.Add(-50_000)
+	}}
+	ask("ann", slow)
+	if used := s.callers.bodies.used.Load(); used != 0 || slow.Body.Len() != 50_000 {
+		t.Errorf("%d bytes were not given back, %d taken", used, slow.Body.Len())
+	}
+}
+
+// A preflight repeats the headers that it asks for, up to a bound.
+func TestPreflightRepeatsSoMuch(t *testing.T) {
+	t.Parallel()
+	s := NewREST(RESTOptions{Metrics: metrics.New(), Origins: anyOrigin{}})
+	for _, tt := range []struct {
+		size  int
+		extra string
+	}{{maxCORSHeaders, ", " + strings.Repeat("x", maxCORSHeaders)}, {maxCORSHeaders + 1, ""}} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodOptions, "/", nil)
+		r.Header.Set("Access-Control-Request-Headers", strings.Repeat("x", tt.size))
+		s.endpoint("ping", http.MethodGet, s.ping).ServeHTTP(w, r)
+		if got := w.Header().Get("Access-Control-Allow-Headers"); got != corsHeaders+tt.extra {
+			t.Errorf("of %d bytes, %d are allowed", tt.size, len(got))
+		}
+	}
+}
+
+type anyOrigin struct{}
+
+func (anyOrigin) Any() bool           { return true }
+func (anyOrigin) Allowed(string) bool { return true }
+
+// slowReader takes its time over the body.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	meanwhile func()
+}
+
+func (r *slowReader) Write(p []byte) (int, error) {
+	r.meanwhile()
+	return r.ResponseRecorder.Write(p)
 }
 
 type brokenReader struct{}

@@ -43,8 +43,7 @@ func (s *REST) single(c *call) answer {
 			body: encode(map[string]string{"error": protocol.UnsupportedMediaType.Text()}),
 		}
 	}
-	body, done, a := s.body(c)
-	defer done()
+	body, a := s.body(c)
 	if a.code != "" {
 		a.sends = 1
 		return a

@@ -24,6 +24,13 @@ func (s *REST) presence(c *call) answer {
 		a.sends = 0 // it is no send
 		return a
 	}
+	body := s.Presence(room)
+	switch { // it may be as large as a body that is sent, and be read as slowly
+	case !c.caller.bytes.TakeAny(len(body)):
+		return tooMany(c, protocol.TextTooManyBytes, 0)
+	case !c.hold(len(body)):
+		return busy(c)
+	}
 	c.w.Header().Set("Cache-Control", "no-store")
-	return answer{status: http.StatusOK, body: s.Presence(room)}
+	return answer{status: http.StatusOK, body: body}
 }

@@ -30,7 +30,7 @@ type RESTOptions struct {
 	MaxBodyBytes      int
 	MaxPayloadBytes   int
 	MessagesPerSecond int // from one caller
-	BytesPerSecond    int // of bodies, from one caller
+	BytesPerSecond    int // of bodies from one caller, and of what it is told about presence
 
 	Logger  *slog.Logger
 	Metrics *metrics.Metrics
@@ -89,6 +89,23 @@ type call struct {
 	w      http.ResponseWriter
 	claims auth.Claims
 	caller *caller
+	held   int // of the caller's bodies
+}
+
+// hold takes room for so much of a body, until the request is answered.
+func (c *call) hold(n int) bool {
+	if !c.caller.bodies.take(n) {
+		return false
+	}
+	c.held += n
+	return true
+}
+
+// letGo gives the room back.
+func (c *call) letGo() {
+	if c.caller != nil {
+		c.caller.bodies.give(c.held)
+	}
 }
 
 // mount puts the endpoints on a mux, with and without the prefix that a gateway would take away.
@@ -111,6 +128,7 @@ func (s *REST) endpoint(route, method string, do func(*call) answer) http.Handle
 		id := requestID(r)
 		w.Header().Set("X-Request-Id", id)
 		c := &call{Request: r, w: w}
+		defer c.letGo()
 		a, preflight := s.cors(c, method)
 		switch {
 		case preflight || a.code != "":

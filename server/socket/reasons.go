@@ -6,12 +6,12 @@ type Reason string
 const (
 	ClientClosed  Reason = "client_closed"  // the client sent a close frame
 	ClientGone    Reason = "client_gone"    // the connection ended without a close frame
-	Idle          Reason = "idle"           // nothing was received for IdleTimeout
-	Unused        Reason = "unused"         // the client had no channel for UnusedTimeout
-	SlowReader    Reason = "slow_reader"    // more than MaxQueueBytes, or for longer than MaxQueueAge, waited for the client
-	WriteTimeout  Reason = "write_timeout"  // the client took nothing for WriteTimeout
-	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MaxFrameBytes in one message
-	FrameTooSlow  Reason = "frame_too_slow" // one message took longer than IdleTimeout to arrive
+	Idle          Reason = "idle"           // nothing was received for IDLE_TIMEOUT
+	Unused        Reason = "unused"         // the client had no channel for NO_CHANNEL_TIMEOUT
+	SlowReader    Reason = "slow_reader"    // more than MAX_QUEUE_BYTES, or for longer than MAX_QUEUE_AGE, waited for the client
+	WriteTimeout  Reason = "write_timeout"  // the client took nothing for ten seconds
+	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MAX_FRAME_BYTES in one message
+	FrameTooSlow  Reason = "frame_too_slow" // one message took longer than IDLE_TIMEOUT to arrive
 	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
 	Restarting    Reason = "restarting"     // the server is going down, or another one serves now; come back
 	InternalError Reason = "internal_error" // the handler panicked
@@ -21,8 +21,8 @@ const (
 const (
 	RefusedHandshake = "bad_handshake"     // no GET, or not the headers of an upgrade
 	RefusedDraining  = "restarting"        // the server is going down
-	RefusedFull      = "limit_connections" // MaxConnections is reached
-	RefusedOrigin    = "origin"            // the page's origin is not in AllowedOrigins
+	RefusedFull      = "limit_connections" // MAX_CONNECTIONS is reached
+	RefusedOrigin    = "origin"            // the page's origin is not in ALLOWED_ORIGINS
 	RefusedUpgrade   = "upgrade_failed"    // the HTTP connection could not be taken over
 )
 
