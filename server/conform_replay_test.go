@@ -46,10 +46,11 @@ func replayGap(gap messages.Gap, happened, after string) provocation {
 		c, _ := s.member("a", private())
 		s.exec(`select realtime.send(jsonb_build_object('n', n), $1, 'a') from generate_series(1, 3) as n`, event)
 		c.wait("the first message", broadcastOf("a", event))
-		if after == "" {
-			after = broadcasts(c, "a", event)[0].Meta.ID
+		last := after
+		if last == "" {
+			last = broadcasts(c, "a", event)[0].Meta.ID
 		}
-		replay := map[string]any{"after": after}
+		replay := map[string]any{"after": last}
 		if gap == messages.GapLimit {
 			replay["limit"] = 1
 		} else if happened != "" {
