@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"server/postgres": {"migrations", "sql", "server/sockopt", "server/metrics"},
 
 	"server/feed": {"sql", "server/postgres", "server/snapshot", "server/metrics"},
-	"server/auth": {"sql", "server/feed", "server/postgres", "server/snapshot", "server/metrics"},
+	"server/auth": {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 
 	"server/presence": {"server/hub", "server/protocol", "server/metrics"},
 	"server/jwks":     {"server/auth", "server/metrics"},

@@ -46,7 +46,7 @@ func (o opener) open(r *http.Request) (socket.Opener, *socket.Refusal) {
 		if refused.Passes() {
 			status = http.StatusServiceUnavailable
 		}
-		return nil, &socket.Refusal{Status: status, Message: refused.Handshake(), Reason: refused.Code}
+		return nil, &socket.Refusal{Status: status, Message: refused.Handshake(), Reason: string(refused.Code)}
 	}
 	headers := policyHeaders(r.Header)
 	if len(headers) > maxPolicyHeaders {

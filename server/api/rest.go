@@ -205,9 +205,9 @@ func (s *REST) identify(r *http.Request) (auth.Claims, answer) {
 	case refused == nil:
 		return claims, answer{}
 	case refused.Passes():
-		return auth.Claims{}, answer{status: http.StatusServiceUnavailable, body: message(refused.Text), code: protocol.Code(refused.Code)}
+		return auth.Claims{}, answer{status: http.StatusServiceUnavailable, body: message(refused.Text), code: refused.Code}
 	}
-	return auth.Claims{}, unauthorized(protocol.Code(refused.Code))
+	return auth.Claims{}, unauthorized(refused.Code)
 }
 
 func unauthorized(code protocol.Code) answer {

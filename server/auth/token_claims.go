@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"rowcast/server/protocol"
 )
 
 // object is a JSON object whose values are still text, so that numbers keep their digits.
@@ -148,7 +150,7 @@ func checkExpiry(claims object, now time.Time) *TokenError {
 		return errExpired(now.Sub(at))
 	}
 	if !wholeSecond(exp).After(now) {
-		return &TokenError{Code: InvalidJWTToken, Text: textBadExpiry}
+		return &TokenError{Code: InvalidJWTToken, Text: protocol.TextTokenExpiry}
 	}
 	return nil
 }

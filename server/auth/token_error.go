@@ -4,37 +4,27 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"rowcast/server/protocol"
 )
 
-// The codes a refused token is answered with. Clients and log searches know them, so they do not change.
+// The codes a refused token is answered with.
 const (
-	InvalidJWTToken   = "InvalidJWTToken"   // a claim is missing, out of date or not accepted
-	MalformedJWT      = "MalformedJWT"      // not a JWT at all
-	JwtSignatureError = "JwtSignatureError" // not signed with a key of ours
-	JwtSignerError    = "JwtSignerError"    // no key of ours fits its algorithm, or is the one it names
-	JwtKeysMissing    = "JwtKeysMissing"    // its key may be one that could not be fetched; this passes
-	RoleNotAllowed    = "RoleNotAllowed"    // names a Postgres role that tokens may not use
+	InvalidJWTToken   = protocol.InvalidJWTToken   // a claim is missing, out of date or not accepted
+	MalformedJWT      = protocol.MalformedJWT      // not a JWT at all
+	JwtSignatureError = protocol.JwtSignatureError // not signed with a key of ours
+	JwtSignerError    = protocol.JwtSignerError    // no key of ours fits its algorithm, or is the one it names
+	JwtKeysMissing    = protocol.JwtKeysMissing    // its key may be one that could not be fetched; this passes
+	RoleNotAllowed    = protocol.RoleNotAllowed    // names a Postgres role that tokens may not use
 )
 
-// The sentences that Supabase Realtime answers with; unmodified clients and their users search for them word by word.
-const (
-	textExpired       = "Token has expired"
-	textMissingClaims = "Fields `role` and `exp` are required in JWT"
-	textBadExpiry     = "Token expiration time is invalid"
-	textMalformed     = "The token provided is not a valid JWT"
-	textBadSignature  = "Failed to validate JWT signature"
-	textNoSigner      = "Failed to generate JWT signer, check your JWT secret or JWKS configuration"
-	textNoKey         = "Failed to generate JWT signer for key ID (kid) %s, check your JWT secret or JWKS configuration"
-	textExpiredAgo    = textExpired + " %d seconds ago"
-)
-
-// textKeysMissing is ours: Supabase Realtime does not fetch keys.
-const textKeysMissing = "The keys that tokens are verified with cannot be fetched at the moment, please try again"
+// textExpired is what the handshake says of a token whose time is over, word by word as Supabase Realtime.
+const textExpired = "Token has expired"
 
 // TokenError says why a token is refused. Code and Text may be shown to the client. Detail is for the operator's log;
 // it never holds a part of the token's signature or of a key.
 type TokenError struct {
-	Code   string
+	Code   protocol.Code
 	Text   string
 	Detail string
 
@@ -50,7 +40,7 @@ func (e *TokenError) Handshake() string {
 }
 
 // Join is the reason in the reply to a refused join.
-func (e *TokenError) Join() string { return e.Code + ": " + e.Text }
+func (e *TokenError) Join() string { return e.Code.Because(e.Text) }
 
 // System is the message of the system event that comes before a channel is closed.
 func (e *TokenError) System() string { return e.Text }
@@ -75,31 +65,31 @@ func (c Claims) Expired(now time.Time) *TokenError {
 }
 
 func errExpired(ago time.Duration) *TokenError {
-	return &TokenError{Code: InvalidJWTToken, Text: fmt.Sprintf(textExpiredAgo, int64(ago/time.Second)), handshake: textExpired}
+	return &TokenError{Code: InvalidJWTToken, Text: fmt.Sprintf(protocol.TextTokenExpired, int64(ago/time.Second)), handshake: textExpired}
 }
 
 func errMalformed(format string, args ...any) *TokenError {
-	return &TokenError{Code: MalformedJWT, Text: textMalformed, Detail: fmt.Sprintf(format, args...)}
+	return &TokenError{Code: MalformedJWT, Text: MalformedJWT.Text(), Detail: fmt.Sprintf(format, args...)}
 }
 
 func errNoSigner(format string, args ...any) *TokenError {
-	return &TokenError{Code: JwtSignerError, Text: textNoSigner, Detail: fmt.Sprintf(format, args...)}
+	return &TokenError{Code: JwtSignerError, Text: JwtSignerError.Text(), Detail: fmt.Sprintf(format, args...)}
 }
 
 func errNoKey(kid string) *TokenError {
-	return &TokenError{Code: JwtSignerError, Text: fmt.Sprintf(textNoKey, quoteKid(kid))}
+	return &TokenError{Code: JwtSignerError, Text: fmt.Sprintf(protocol.TextSignerKey, inside(quoteKid(kid)))}
 }
 
 func errKeysUnavailable(kid string) *TokenError {
-	return &TokenError{Code: JwtKeysMissing, Text: textKeysMissing, Detail: "kid " + quoteKid(kid)}
+	return &TokenError{Code: JwtKeysMissing, Text: JwtKeysMissing.Text(), Detail: "kid " + quoteKid(kid)}
 }
 
 func errBadSignature() *TokenError {
-	return &TokenError{Code: JwtSignatureError, Text: textBadSignature}
+	return &TokenError{Code: JwtSignatureError, Text: JwtSignatureError.Text()}
 }
 
 func errMissingClaims(detail string) *TokenError {
-	return &TokenError{Code: InvalidJWTToken, Text: textMissingClaims, Detail: detail}
+	return &TokenError{Code: InvalidJWTToken, Text: protocol.TextTokenClaims, Detail: detail}
 }
 
 // notExpected ends the sentence about a claim that must equal a configured value.
@@ -107,16 +97,15 @@ const notExpected = "is not the one expected here"
 
 // errClaim names the claim at fault, where Supabase Realtime would answer with an internal error.
 func errClaim(name, problem string) *TokenError {
-	return &TokenError{Code: InvalidJWTToken, Text: "The claim `" + name + "` of the token " + problem}
+	return &TokenError{Code: InvalidJWTToken, Text: fmt.Sprintf(protocol.TextTokenClaim, name, problem)}
 }
 
 func errRole(role string) *TokenError {
-	quoted := quoteShort(role)
-	return &TokenError{
-		Code: RoleNotAllowed,
-		Text: "The role `" + quoted[1:len(quoted)-1] + "` is not allowed to use this server",
-	}
+	return &TokenError{Code: RoleNotAllowed, Text: RoleNotAllowed.Text(inside(quoteShort(role)))}
 }
+
+// inside takes the quotes off.
+func inside(quoted string) string { return quoted[1 : len(quoted)-1] }
 
 // quoteShort quotes a value that a stranger chose, bounded to what a Postgres name can hold.
 func quoteShort(s string) string { return quoteUpTo(63, s) }

@@ -149,7 +149,7 @@ func (c *Channel) prepare(payload []byte) (protocol.Code, string) {
 	}
 	claims, refused := s.Verifier.Verify(c.token)
 	if refused != nil {
-		return protocol.Code(refused.Code), refused.Text
+		return refused.Code, refused.Text
 	}
 	c.claims = claims
 	return "", ""

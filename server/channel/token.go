@@ -97,7 +97,7 @@ func (c *Channel) closeFor(refused *auth.TokenError) {
 	if refused.Passes() {
 		event = protocol.EventError
 	}
-	c.close(protocol.Code(refused.Code), refused.System(), event)
+	c.close(refused.Code, refused.System(), event)
 }
 
 func (c *Channel) close(code protocol.Code, text, event string) {

@@ -20,6 +20,7 @@ import (
 	"rowcast/server/auth/authtest"
 	"rowcast/server/metrics"
 	"rowcast/server/metrics/metricstest"
+	"rowcast/server/protocol"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -116,7 +117,7 @@ func (f *fetching) verifier() *auth.Verifier {
 
 const claims = `{"role":"anon","exp":9999999999}`
 
-func code(refused *auth.TokenError) string {
+func code(refused *auth.TokenError) protocol.Code {
 	if refused == nil {
 		return "accepted"
 	}
