@@ -65,6 +65,17 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 	}
 }
 
+// A body that is announced to be too large is not read at all.
+func TestBodyThatAnnouncesTooMuch(t *testing.T) {
+	t.Parallel()
+	s := NewREST(RESTOptions{Metrics: metrics.New(), MaxBodyBytes: 10})
+	r := httptest.NewRequest(http.MethodPost, "/", whenRead(func() { t.Error("it was read") }))
+	r.ContentLength = 11
+	if _, a := s.body(&call{Request: r, w: httptest.NewRecorder(), caller: s.callers.of(auth.Claims{Role: "r"})}); a.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("%+v", a)
+	}
+}
+
 // What is told about presence is held until it is taken, as bodies are, and counts as bytes of the caller.
 func TestPresenceIsHeldUntilItIsTaken(t *testing.T) {
 	t.Parallel()

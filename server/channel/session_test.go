@@ -71,3 +71,34 @@ func TestTokenOfTheSocketExpires(t *testing.T) {
 		join("2", "InvalidJWTToken: Token has expired 5 seconds ago")
 	})
 }
+
+// New tokens are verified, which costs something: each is one of the messages that a socket has in a second.
+func TestNewTokensCountAsMessages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
+		defer h.Close()
+		said := &heard{}
+		s := NewSession(&Options{Hub: h, Verifier: verifier, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler), Limits: Limits{EventsPerSecond: 2}},
+			protocol.V2, Identity{Claims: auth.Claims{Role: "anon", Expires: time.Now().Add(time.Hour)}}, said)
+		defer s.Close()
+		s.Frame(false, []byte(`["1","1","realtime:t","phx_join",{}]`))
+		synctest.Wait()
+		for ref := range 3 {
+			s.Frame(false, fmt.Appendf(nil, `["1","new %d","realtime:t","access_token",{"access_token":"sb_publishable_key"}]`, ref))
+		}
+		var refused []string
+		for _, m := range said.messages(t) {
+			if strings.Contains(string(m.Payload), "MessagePerSecondRateLimitReached") && m.Event == protocol.EventReply {
+				refused = append(refused, string(m.Ref))
+			}
+		}
+		if len(refused) != 1 || !strings.Contains(refused[0], "new 2") {
+			t.Errorf("of three new tokens, %q were refused", refused)
+		}
+	})
+}
