@@ -84,12 +84,14 @@ func text(ref *string) string {
 }
 
 // What follows a join comes in this order: the reply, the end of the channel whose place it took, what is replayed, and who
-// is present. That the database is heard is said at any time after the reply, once.
+// is present. That the database is heard is said at any time after the reply, once. What is for this channel alone has its
+// join_ref, what is for all of them has none.
 func TestOrderAfterAJoin(t *testing.T) {
 	t.Parallel()
 	r := start(t, pgtest.New(t), nil)
 	r.exec(allowMembers + `insert into members values ('u1', 'a');
-		create policy presence on realtime.messages for select to authenticated using (extension = 'presence')`)
+		create policy sees on realtime.messages for select to authenticated using (extension = 'presence');
+		create policy appears on realtime.messages for insert to authenticated with check (extension = 'presence')`)
 	r.exec(`select realtime.send('{}', 'first', 'a'), realtime.send('{}', 'second', 'a')`)
 	for _, version := range versions {
 		c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
@@ -109,6 +111,13 @@ func TestOrderAfterAJoin(t *testing.T) {
 			if f.Event != "system" {
 				order = append(order, f.Event)
 			}
+			if replayed := f.Event == "broadcast" || f.Event == "presence_state"; replayed && (f.Ref != nil || version == "2.0.0" && text(f.JoinRef) != second) {
+				t.Errorf("%s: %s has join_ref %q and ref %q", version, f.Event, text(f.JoinRef), text(f.Ref))
+			}
+		}
+		c.push(second, "realtime:a", "presence", map[string]any{"type": "presence", "event": "track", "payload": map[string]any{}})
+		if f := c.wait("its own track", isEvent("a", "presence_diff")); f.Ref != nil || f.JoinRef != nil {
+			t.Errorf("%s: presence_diff has join_ref %q and ref %q", version, text(f.JoinRef), text(f.Ref))
 		}
 		want := []string{"phx_reply", "phx_close", "broadcast", "broadcast", "presence_state"}
 		if !slices.Equal(order, want) || count(c, isEvent("a", "system")) != 1 {
