@@ -74,12 +74,15 @@ func (e answer) apply(w *worker) {
 	if first && g.state != gateJoining {
 		s.member.Admitted(g.rights)
 	}
+	if release.lost {
+		s.member.Missed(LossDropped)
+	}
+	w.withheld(s, release.withheld) // before what follows: who resumes after that has been told
 	for _, frame := range release.frames {
 		if w.deliver(s, frame); g.state == gateEnded { // too much waits behind its history
 			return
 		}
 	}
-	w.withheld(s, release.withheld)
 	if g.state != gateOpen {
 		w.askAgain(s) // a mark came that this answer did not see
 		return

@@ -31,6 +31,7 @@ type gate struct {
 	pace     *rate.Limiter     // of asking again; made when first needed
 
 	picture picture // of who is present
+	lost    bool    // while in doubt, a message for the room that cannot be delivered; the member is not told yet
 
 	deafAt  uint64 // marks when the database fell silent; 0 while it is heard
 	doubted bool   // late frames may fall into a time without rights (see frame)
@@ -139,6 +140,7 @@ type released struct {
 	frames   []*protocol.Frame
 	withheld int
 	outdated bool // presence frames were withheld, and nothing has made up for them
+	lost     bool // a message was
 }
 
 // allow takes an answer that allows. Frames up to the first mark that the answer did not see are released; if there is
@@ -179,7 +181,7 @@ func (g *gate) allow(v Verdict) released {
 			out.frames = append(out.frames, w.frame)
 		}
 	}
-	out.outdated = g.open()
+	g.open(&out)
 	return out
 }
 
@@ -203,7 +205,7 @@ func (g *gate) admit(v Verdict) released {
 			out.frames = append(out.frames, w.frame)
 		}
 	}
-	out.outdated = g.open()
+	g.open(&out)
 	return out
 }
 
@@ -244,13 +246,21 @@ func (g *gate) caughtUp() (withheld int) {
 	return withheld
 }
 
-// open lets frames pass at once; outdated as in released.
-func (g *gate) open() (outdated bool) {
+// open lets frames pass at once.
+func (g *gate) open(out *released) {
 	g.state, g.waiting, g.bytes = gateOpen, nil, 0
 	if !g.rights.Presence.Receive {
 		g.picture = picture{}
 	}
-	return g.picture.settle()
+	out.outdated = g.picture.settle()
+	out.lost, g.lost = g.lost && g.rights.Broadcast.Receive, false
+}
+
+// lose tells whether a message that cannot be delivered is to be told as lost now. In doubt that waits for the answer: who
+// has no right any more is not concerned.
+func (g *gate) lose() bool {
+	g.lost = g.lost || g.state == gateJoining || g.state == gateHeld
+	return g.state == gateOpen && g.rights.Broadcast.Receive
 }
 
 // keep drops what has been dealt with.

@@ -119,12 +119,12 @@ func (missed) apply(w *worker) {
 	w.markAll(&marking{heard: time.Now()})
 }
 
-// dropped tells a room that a message to it is missing. Whoever may not read there now is not concerned.
+// dropped tells a room that a message to it is missing.
 type dropped struct{ room Room }
 
 func (e dropped) apply(w *worker) {
 	for _, s := range w.rooms[e.room] {
-		if s.gate.state == gateOpen && s.gate.rights.Broadcast.Receive {
+		if s.gate.lose() {
 			s.member.Missed(LossDropped)
 		}
 	}
