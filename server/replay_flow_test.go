@@ -210,3 +210,19 @@ func TestTooMuchBehindAReplay(t *testing.T) {
 	}
 	c.until(isEvent("a", "phx_error"))
 }
+
+// Whoever may send may give his message the id of another's. That keeps nothing from those who go on after the other.
+func TestResumeAfterAnIdThatWasUsedAgain(t *testing.T) {
+	t.Parallel()
+	r := startReplay(t, nil)
+	c := r.back("a", nil)
+	r.send("a", 1)
+	r.send("a", 2)
+	r.await("both", func() bool { return len(numbers(c, "a", "e")) == 2 })
+	last := broadcasts(c, "a", "e")[0].Meta.ID
+	r.exec(`insert into realtime.messages (topic, extension, event, payload, private, id) values ('a', 'broadcast', 'forged', '{}', true, $1)`, last)
+	c.wait("the forged one", broadcastOf("a", "forged"))
+	if got := numbers(r.back("a", map[string]any{"after": last}), "a", "e"); !slices.Equal(got, []int{2}) {
+		t.Errorf("received %v", got)
+	}
+}

@@ -6,13 +6,15 @@
 -- transaction. (A snapshot may claim to see its own transaction; and one that a dump of another cluster brought, later
 -- ones. What was told before has a lower place in any case.)
 with known as materialized (
-  select journal.xid, journal.seq, journal.seen
-    from realtime.messages
-    join realtime._journal journal on journal.topic = messages.topic and journal.private
-         and journal.inserted_at = messages.inserted_at and journal.message_id = messages.id
-   where messages.id = any ($3::text[]::uuid[]) and messages.topic = $1 and messages.inserted_at >= '0001-01-02' -- not a probe
-     and journal.seen is not null and pg_visible_in_snapshot(journal.xid, $2::text::pg_snapshot)
-   order by journal.seq desc -- the last one has seen most: looked at first, it settles most questions
+  select xid, seq, seen
+    from (select distinct on (messages.id) journal.xid, journal.seq, journal.seen
+            from realtime.messages
+            join realtime._journal journal on journal.topic = messages.topic and journal.private
+                 and journal.inserted_at = messages.inserted_at and journal.message_id = messages.id
+           where messages.id = any ($3::text[]::uuid[]) and messages.topic = $1 and messages.inserted_at >= '0001-01-02' -- not a probe
+             and journal.seen is not null and pg_visible_in_snapshot(journal.xid, $2::text::pg_snapshot)
+           order by messages.id, journal.seq) as first -- whoever may insert may give his message another's id
+   order by seq desc -- the last one has seen most: looked at first, it settles most questions
 ), oldest as materialized (
   select pg_snapshot_xmin(seen) as xid from known order by 1 desc limit 1
 ), newest as materialized (

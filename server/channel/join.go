@@ -40,6 +40,7 @@ type Channel struct {
 	leaving     *protocol.Ref // of a phx_leave that came before the join was answered
 	cancelReady func()        // takes back the wish to be told that the feed hears
 	presence    presenceState
+	notices     []notice // to be told when the join is answered: that takes a while where the past is read, joinTime at most
 
 	cancelReplay func()
 

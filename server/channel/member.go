@@ -1,6 +1,8 @@
 package channel
 
 import (
+	"slices"
+
 	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
@@ -51,6 +53,10 @@ func (c *Channel) welcome() bool {
 	c.admitted = true
 	leaving := c.leaving
 	c.answer("", "") // under the lock: whoever ends the channel next finds the join answered
+	for _, n := range c.notices {
+		c.system(n.extension, protocol.StatusError, n.text)
+	}
+	c.notices = nil
 	c.letGo()
 	c.mu.Unlock()
 	if leaving != nil {
@@ -63,7 +69,7 @@ func (c *Channel) welcome() bool {
 }
 
 // Paused tells the client that private delivery stands still.
-func (c *Channel) Paused() { c.system("system", protocol.StatusError, protocol.Deaf.Reason()) }
+func (c *Channel) Paused() { c.notify("system", protocol.Deaf.Reason()) }
 
 // announce says what follows a successful join.
 func (c *Channel) announce() {
@@ -117,7 +123,7 @@ func (c *Channel) letGo() {
 
 // Withheld tells the client that it missed something, and why.
 func (c *Channel) Withheld(frames int) {
-	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
+	c.notify("broadcast", protocol.MessagesWithheld.Reason(frames, "your rights changed while they were sent"))
 }
 
 // Outdated has the client told again who is present: it was not told of some who came or went.
@@ -133,7 +139,24 @@ func (c *Channel) Missed(how hub.Loss) {
 	if how == hub.LossDropped {
 		text = protocol.TextMessageDropped
 	}
-	c.system("broadcast", protocol.StatusError, protocol.MessagesWithheld.Because(text))
+	c.notify("broadcast", protocol.MessagesWithheld.Because(text))
+}
+
+// notice is what the client is to know of its channel.
+type notice struct{ extension, text string }
+
+// notify tells the client of something that it lacks, and not before its join is answered: that waits for the past. What it
+// lacks more than once meanwhile it is told once.
+func (c *Channel) notify(extension, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch n := (notice{extension, text}); {
+	case c.ended:
+	case c.admitted:
+		c.system(extension, protocol.StatusError, text)
+	case !slices.Contains(c.notices, n):
+		c.notices = append(c.notices, n)
+	}
 }
 
 // Deliver queues a frame for the client, if its wire version can carry it.
