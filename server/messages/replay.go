@@ -48,13 +48,14 @@ type ReplayOptions struct {
 // Replayer reads what was sent before somebody joined.
 type Replayer struct {
 	options   ReplayOptions
+	limits    postgres.Limits
 	pageBytes int
 	reads     chan struct{}
 }
 
 // NewReplayer prepares one.
 func NewReplayer(o ReplayOptions) *Replayer {
-	r := &Replayer{options: o, pageBytes: maxPageBytes, reads: make(chan struct{}, max(o.Reads, 1))}
+	r := &Replayer{options: o, limits: replayLimits, pageBytes: maxPageBytes, reads: make(chan struct{}, max(o.Reads, 1))}
 	if o.MaxQueue > 0 {
 		r.pageBytes = min(r.pageBytes, max(o.MaxQueue/4, 1))
 	}
@@ -158,8 +159,17 @@ func (r *Replayer) Next(ctx context.Context, p *Past) (Page, error) {
 // spoils tells whether one message may be what keeps the others from being read: too large for a text, or for the time.
 func spoils(err error) bool {
 	state := postgres.SQLState(err)
-	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54") || state == "57014" || state == "53200" ||
-		errors.Is(err, context.DeadlineExceeded)
+	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54") || state == "57014" || state == "53200" || errors.Is(err, errStuck)
+}
+
+// errStuck is a question that was not answered in time and not cancelled either: while Postgres prints a value, it looks up
+// from it for nobody.
+var errStuck = errors.New("read messages: not done in time and not to be cancelled, though the database answers")
+
+// answers tells a database that is busy with our question from one that is away.
+func (r *Replayer) answers(ctx context.Context) bool {
+	_, err := postgres.Ask(ctx, r.options.Pool, r.limits, func(pgx.CollectableRow) (struct{}, error) { return struct{}{}, nil }, sql.Horizon)
+	return err == nil
 }
 
 func (r *Replayer) read(ctx context.Context, p *Past, places []int64) (page Page, err error) {
@@ -176,21 +186,20 @@ func (r *Replayer) read(ctx context.Context, p *Past, places []int64) (page Page
 		if payload != nil {
 			push.Encoding, push.Payload = protocol.JSON, []byte(*payload)
 		}
-		if bytes += len(push.Payload); bytes > r.pageBytes && len(page.Frames) > 0 { // the next page is to begin with it
-			full = true
-			return nil
+		// What was deleted by hand is not to be told any more. The rest was dropped live as well.
+		if id != nil && event != nil && *event != "" && push.Payload != nil {
+			push.Event, push.Meta = *event, replayedMeta(*id)
+			if frame, err := protocol.Replayed(p.join, p.topic, push); err == nil {
+				if bytes += frame.Size(); bytes > r.pageBytes && len(page.Frames) > 0 { // the next page is to begin with it
+					full = true
+					return nil
+				}
+				page.Frames = append(page.Frames, frame)
+			}
 		}
 		page.places = place
 		if !kept {
 			page.Gap = GapDropped
-		}
-		// What was deleted by hand is not to be told any more. The rest was dropped live as well.
-		if id == nil || event == nil || *event == "" || push.Payload == nil {
-			return nil
-		}
-		push.Event, push.Meta = *event, replayedMeta(*id)
-		if frame, err := protocol.Replayed(p.join, p.topic, push); err == nil {
-			page.Frames = append(page.Frames, frame)
 		}
 		return nil
 	})
@@ -205,8 +214,12 @@ func (r *Replayer) ask(ctx context.Context, query string, args []any, each func(
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return postgres.Short(ctx, r.options.Pool, replayLimits, false,
-		func(b *pgx.Batch) { b.Queue(query, args...) },
+	asked := false
+	err := postgres.Short(ctx, r.options.Pool, r.limits, false,
+		func(b *pgx.Batch) {
+			asked = true // so no longer waiting for a connection
+			b.Queue(query, args...)
+		},
 		func(results pgx.BatchResults) error {
 			rows, err := results.Query()
 			if err != nil {
@@ -220,6 +233,10 @@ func (r *Replayer) ask(ctx context.Context, query string, args []any, each func(
 			}
 			return rows.Err()
 		})
+	if asked && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && r.answers(ctx) {
+		return errStuck
+	}
+	return err
 }
 
 // replayedMeta tells a message of the past from a live one.
