@@ -31,7 +31,7 @@ const (
 )
 
 // Servers are killed and started while writers send, in transactions of one message, of several, and in long ones. Clients
-// that go on after what they received get every message once, or are told of a gap.
+// that go on after what they received get every message once.
 func TestResumeAcrossKilledServers(t *testing.T) {
 	t.Parallel()
 	total := resumeMessages
@@ -234,7 +234,7 @@ func (e *resumption) check(clients []*resumer) {
 				twice = append(twice, n)
 			}
 		}
-		if c.gaps == 0 && len(missing) > 0 || len(twice) > 0 {
+		if len(missing)+len(twice)+c.gaps > 0 { // nothing is limited here, and nothing dropped: so there is no reason for a gap
 			e.t.Errorf("a client of room %d, version %s: of %d messages %v are missing, with %d gaps declared; %v came twice", c.room, c.version, len(e.rooms[c.room]), missing, c.gaps, twice)
 		}
 		for n := range c.got {
