@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
@@ -36,4 +38,24 @@ func TestNothingIsToldBeforeTheJoinIsAnswered(t *testing.T) {
 	if want := []string{"answer", "lost", "paused", "withheld", "lost"}; !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v: %q", got, want, client.frames)
 	}
+}
+
+// A track waits for the answer to the join, as everything that is sent does, though the rights are known before.
+func TestTrackWaitsUntilTheJoinIsAnswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, client := presentChannel(t)
+		c.presence.on, c.admitted, c.ref = true, false, c.joinRef
+		c.Decided(mayAll)
+		c.event("track", "track")
+		if got := client.statuses(); len(got) > 0 || c.presence.member != nil {
+			t.Errorf("answered %q", got)
+		}
+		c.welcome()
+		if got, want := client.statuses(), []string{"1 ok", "track ok"}; !slices.Equal(got, want) {
+			t.Errorf("answered %q, want %q", got, want)
+		}
+		c.end()
+		time.Sleep(time.Second) // the room's window ends
+	})
 }

@@ -32,9 +32,9 @@ type meta struct {
 	json []byte
 }
 
-func newMeta(payload []byte, prev string) *meta {
+func newMeta(payload []byte, sum [sha256.Size]byte, prev string) *meta {
 	ref := newRef()
-	return &meta{ref: ref, sum: sha256.Sum256(payload), json: protocol.PresenceMeta(payload, ref, prev)}
+	return &meta{ref: ref, sum: sum, json: protocol.PresenceMeta(payload, ref, prev)}
 }
 
 // newRef is the form of references that clients know.
@@ -67,17 +67,17 @@ func (m *Member) Watch() {
 
 // Track makes the member present with a JSON object, or present with another one. The same again changes nothing.
 func (m *Member) Track(payload []byte) error {
-	r := m.room
+	r, sum := m.room, sha256.Sum256(payload) // takes a while, so not under the lock
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m.left || m.current != nil && m.current.sum == sha256.Sum256(payload) {
+	if m.left || m.current != nil && m.current.sum == sum {
 		return nil
 	}
 	var prev string
 	if m.published != nil {
 		prev = m.published.ref
 	}
-	next := newMeta(payload, prev)
+	next := newMeta(payload, sum, prev)
 	bytes := r.bytes - m.size(m.current) + m.size(next)
 	if limit := r.registry.MaxBytes; limit > 0 && bytes > limit {
 		return ErrFull
