@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"rowcast/server/metrics/metricstest"
 	"rowcast/server/protocol"
 )
 
@@ -225,4 +226,27 @@ func TestResumeAfterAnIdThatWasUsedAgain(t *testing.T) {
 	if got := numbers(r.back("a", map[string]any{"after": last}), "a", "e"); !slices.Equal(got, []int{2}) {
 		t.Errorf("received %v", got)
 	}
+}
+
+// A join whose past cannot be read is refused, and nothing is left of it.
+func TestReplayThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	r := startReplay(t, nil)
+	lock, err := r.db.Admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), `lock table realtime._journal in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	c := r.dial(token(t, "u", "authenticated", nil))
+	if _, status, reason := c.join("a", replaying(map[string]any{"since": 0})); status != "error" || !strings.HasPrefix(reason, "UnableToReplayMessages: ") {
+		t.Errorf("%s: %s", status, reason)
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the channel to be gone", func() bool {
+		return metricstest.Value(t, r.metrics, "realtime_channels", "private") == 0
+	})
 }

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"rowcast/server/hub"
+	"rowcast/server/messages"
 	"rowcast/server/protocol"
 )
 
@@ -58,4 +60,35 @@ func TestTrackWaitsUntilTheJoinIsAnswered(t *testing.T) {
 		c.end()
 		time.Sleep(time.Second) // the room's window ends
 	})
+}
+
+// undrained is a client for whom something always waits.
+type undrained struct{ told }
+
+func (*undrained) WhenDrained(func()) {}
+
+// A replay ends with its channel, whatever it waits for.
+func TestReplayEndsWithItsChannel(t *testing.T) {
+	t.Parallel()
+	c, _ := openChannel(t)
+	c.session.sender = &undrained{}
+	ctx, cancel := context.WithCancel(t.Context())
+	c.cancelReplay = cancel
+	ended := make(chan error)
+	go func() { ended <- c.replay(ctx, &messages.Past{}, &messages.Page{}) }()
+	c.end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// Nothing is read for a channel that has ended meanwhile.
+func TestNoReplayForAChannelThatHasEnded(t *testing.T) {
+	t.Parallel()
+	c, client := openChannel(t)
+	c.end()
+	c.beginReplay(maySend)
+	if c.cancelReplay == nil || len(client.frames) > 0 { // there is nothing that could read: it would panic
+		t.Errorf("told %q", client.frames)
+	}
 }
