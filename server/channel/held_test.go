@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"rowcast/server/auth"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
@@ -49,8 +50,17 @@ func TestHeldMakesSendsWait(t *testing.T) {
 func TestDecisionAboutAnOlderTokenReleasesNothing(t *testing.T) {
 	t.Parallel()
 	c, client := openChannel(t)
-	c.Held()
-	c.generation++ // a new token, not asked about yet
+	c.sub = hub.NewSubscription(c.room, 1, "u", c)
+	t.Cleanup(c.end)
+	var err error
+	if c.session.Verifier, err = auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}}); err != nil {
+		t.Fatal(err)
+	}
+	token, err := auth.Mint([]byte(fuzzSecret), auth.MintOptions{Role: "anon"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.refresh(protocol.Message{Payload: fmt.Appendf(nil, `{"access_token":%q}`, token)}) // not asked about yet
 	c.say("under the new token")
 	c.Decided(maySend)
 	if client.replies("under") != 0 {
