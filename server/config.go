@@ -172,7 +172,7 @@ var settings = []setting{
 	{name: "MAX_HEADER_BYTES", def: "65536",
 		help: "the headers of one HTTP request, of which a token is one",
 		into: func(c *Config) value { return numberValue{&c.MaxHeaderBytes} }},
-	{name: "POOL_SIZE", def: "10",
+	{name: "POOL_SIZE", def: "12",
 		help: "connections to DATABASE_URL; LISTEN has one of its own",
 		into: func(c *Config) value { return numberValue{&c.PoolSize} }},
 	{name: "DEAF_AFTER", def: "5s",

@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 		Addr: ":4000", AdminAddr: "127.0.0.1:4001", AllowedOrigins: []string{"*"},
 		MaxChannelsPerSocket: 100, MaxJoinsPerSecond: 100, MaxEventsPerSecond: 1000, MaxPresenceEventsPerSecond: 50, MaxPresenceStateBytes: 1_000_000,
 		MaxFrameBytes: 5_000_000, MaxPayloadBytes: 3_000_000, MaxQueueBytes: 1_048_576,
-		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 10, IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
+		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 12, IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
 		MaxRESTBodyBytes: 8_000_000, MaxRESTMessages: 1000, MaxRESTBytes: 10_000_000,
 		MaxReplayMessages: 1000, MaxQueueAge: time.Minute, DeafAfter: 5 * time.Second, MaxDeaf: 30 * time.Second, MessageRetention: 72 * time.Hour, LogFormat: "auto",
 	}

@@ -161,3 +161,36 @@ func TestRESTOnAServerThatWaits(t *testing.T) {
 		t.Errorf("the second, when the first is gone: %d %s", got.status, got.body)
 	}
 }
+
+// However much is asked over REST, about policies that take a while: who joins does not wait for it.
+func TestRESTHoldsUpNoJoin(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members values ('u1', 'a');
+		create policy takes_a_while on realtime.messages for insert to authenticated with check (realtime.topic() like 'many %' and (select pg_sleep(0.02)) is not null)`)
+	c := r.dial(token(t, "u1", "authenticated", nil))
+	topics := make([]string, 900) // which is 18 seconds of work
+	for i := range topics {
+		topics[i] = fmt.Sprint("many ", i)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+r.public.Addr().String()+batchPath, strings.NewReader(batchOf(true, topics...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token(t, "many", "authenticated", nil))
+	done := make(chan struct{})
+	t.Cleanup(func() { <-done })
+	go func() {
+		defer close(done)
+		if response, err := http.DefaultTransport.RoundTrip(request); err == nil { // else the test is over
+			response.Body.Close()
+		}
+	}()
+	r.await("the first of the answers", func() bool { return counter(t, r, "realtime_decisions_total") > 0 })
+	if _, status, reason := c.join("a", private()); status != "ok" {
+		t.Errorf("a join meanwhile: %s", reason)
+	}
+	if n := counter(t, r, "realtime_decisions_total"); n > 450 {
+		t.Errorf("it was answered after %v others", n)
+	}
+}

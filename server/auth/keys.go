@@ -58,7 +58,7 @@ func (r keyring) find(alg, kid string, renew bool) ([]any, *TokenError) {
 	switch {
 	case len(found) > 0:
 		return found, nil
-	case missing && len(kid) <= maxKid:
+	case missing:
 		return nil, errKeysUnavailable(kid)
 	}
 	return nil, errNoKey(kid)

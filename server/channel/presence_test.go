@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"rowcast/server/bucket"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/presence"
@@ -127,5 +129,20 @@ func TestDecisionAboutAChannelThatHasEnded(t *testing.T) {
 	c.Outdated()
 	if c.presence.member != nil {
 		t.Error("a member of a channel that has ended")
+	}
+}
+
+// What is tracked counts as bytes of the socket, as messages do.
+func TestTracksCountAsBytes(t *testing.T) {
+	t.Parallel()
+	c, client := presentChannel(t)
+	c.presence.on = true
+	c.Decided(mayAll)
+	c.session.bytes = bucket.New(len(`{"n":1}`))
+	c.event("one", "track")
+	c.event("two", "track")
+	c.event("three", "untrack")
+	if got, want := client.statuses(), []string{"one ok", "two error", "three ok"}; !slices.Equal(got, want) || !strings.Contains(strings.Join(client.frames, ""), protocol.TextTooManyBytes) {
+		t.Errorf("answered %q, want %q: %q", got, want, client.frames)
 	}
 }
