@@ -85,11 +85,9 @@ func TestPresenceIsHeldUntilItIsTaken(t *testing.T) {
 	})
 	s.callers.bodies.limit = 120_000
 	ask := func(sub string, w http.ResponseWriter) {
-		s.endpoint("presence", http.MethodGet, func(c *call) answer {
-			c.caller = s.callers.of(auth.Claims{Subject: sub})
-			c.SetPathValue("topic", "t")
-			return s.presence(c)
-		}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.SetPathValue("topic", "t")
+		s.endpoint("presence", http.MethodGet, s.as(sub, s.presence)).ServeHTTP(w, r)
 	}
 	code := func(sub string) string {
 		w := httptest.NewRecorder()
