@@ -2,6 +2,7 @@ package messages
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -87,4 +88,51 @@ func TestNothingIsUnreadableWhileNobodyAnswers(t *testing.T) {
 	}
 	release()
 	<-ended
+}
+
+// What was dropped is said to be missing: before the replay where it may be among what is lacking, and while it goes on.
+func TestWhatWasDroppedIsAGap(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool, err := postgres.Open(t.Context(), db.PoolURL, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.Admin.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`select realtime.send('1', 'first', 'a')`)
+	exec(`select realtime.send('1', 'then', 'a')`)
+	var id, seen string
+	if err := db.Admin.QueryRow(t.Context(), `select id::text, pg_current_snapshot()::text from realtime.messages where event = 'first'`).Scan(&id, &seen); err != nil {
+		t.Fatal(err)
+	}
+	admission, err := snapshot.Parse(seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := NewReplayer(ReplayOptions{Pool: pool, Logger: slog.New(slog.DiscardHandler)})
+	find := func(want Gap) *Past {
+		t.Helper()
+		past, err := r.Find(t.Context(), "realtime:a", "", protocol.Replay{After: []string{id}, HasAfter: true, Limit: 10}, admission)
+		if err != nil || past.Gap != want || past.Left() != 1 {
+			t.Errorf("gap %q, %d messages, %v; want the gap %q", past.Gap, past.Left(), err, want)
+		}
+		return past
+	}
+	past := find(GapNone)
+	// The oldest transaction that the sender of the first could not see is the first that may be lacking.
+	oldest := `(select (pg_snapshot_xmin(seen)::text::bigint %s)::text::xid8 from realtime._journal order by seq limit 1)`
+	exec(`insert into realtime._dropped (xid, upto) select x, x from ` + fmt.Sprintf(oldest, "- 1") + ` as of (x)`)
+	find(GapNone)
+	exec(`update realtime._dropped set upto = ` + fmt.Sprintf(oldest, ""))
+	find(GapDropped)
+	exec(`delete from realtime._journal`)
+	if page, err := r.Next(t.Context(), past); err != nil || page.Gap != GapDropped || len(page.Frames) > 0 {
+		t.Errorf("a page of %d frames, gap %q, %v", len(page.Frames), page.Gap, err)
+	}
 }
