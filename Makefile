@@ -13,7 +13,7 @@ run: build ## a server with a throw-away Postgres and the chat sample, on http:/
 	@bin/rowcast dev
 
 test: ## the whole suite, race detector on, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
-	go run ./server/pgtest/with go test -race -timeout 20m -p 2 ./...
+	go run ./server/pgtest/with go test -race -timeout 20m -p 2 -parallel 4 ./...
 
 # Half of the races lose connections to the database meanwhile.
 SOAK_RACES ?= 100000

@@ -24,6 +24,7 @@ const (
 	onKeyless server = "keys that cannot be fetched"
 	onDeaf    server = "deaf"
 	onFlooded server = "flooded"
+	onSlow    server = "slow policies"
 	onBatches server = "long batches"
 	onStopped server = "stopped"
 )
@@ -47,6 +48,7 @@ var servers = []testServer{
 	{onKeyless, func(c *Config) { c.JWTJWKSURLs = []string{"http://127.0.0.1:1/"} }},
 	{onDeaf, nil},
 	{onFlooded, func(c *Config) { c.MaxQueueBytes = 1000 }},
+	{onSlow, nil},
 	{onBatches, func(c *Config) { c.MaxRESTMessages = 0 }},
 	{onStopped, nil},
 }
@@ -168,11 +170,11 @@ var troubleProvocations = []provocation{
 		defer s.holdDecisions()()
 		return refusedJoin("a", config(private()))(s)
 	}},
-	{code: protocol.UnableToConnectToProject, where: inPush, counted: refusedTotal, on: onFlooded, provoke: func(s *stage) string {
+	{code: protocol.UnableToConnectToProject, where: inPush, counted: refusedTotal, on: onSlow, provoke: func(s *stage) string {
 		reply, _ := s.neverDecided()
 		return reply
 	}},
-	{code: protocol.UnableToConnectToProject, where: inSystem, counted: channelsTotal, on: onFlooded, provoke: func(s *stage) string {
+	{code: protocol.UnableToConnectToProject, where: inSystem, counted: channelsTotal, on: onSlow, provoke: func(s *stage) string {
 		_, message := s.neverDecided()
 		return message
 	}},

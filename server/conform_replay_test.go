@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"rowcast/server/messages"
 	"rowcast/server/protocol"
@@ -18,8 +19,8 @@ var replayProvocations = []provocation{
 		s.exec(`select realtime.send(to_jsonb(repeat('x', 90000)), 'long', 'a') from generate_series(1, 20)`)
 		c := s.dialHalting(s.t, token(s.t, "u1", "authenticated", nil))
 		c.write(`["1","1","realtime:a","phx_join",{"config":{"private":true,"broadcast":{"replay":{"since":0}}}}]`)
-		if f := c.next(); f.Event != "phx_reply" { // so the first page is there, and waits for this client
-			s.t.Fatalf("%+v", f)
+		if f := c.next(); f.Event != "phx_reply" || !strings.Contains(string(f.Payload), `"ok"`) { // so the first page is there, and waits for this client
+			s.t.Fatalf("%s %s", f.Event, f.Payload)
 		}
 		defer s.journalOf("xid")()
 		for {

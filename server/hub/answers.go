@@ -125,6 +125,19 @@ func (w *worker) askAgain(s *Subscription) {
 	w.later(delay, askNow{s, g.round})
 }
 
+// beginAnew has a join decided later than all that waits for it, which is then history: a room that is busy is joined as
+// others are.
+func (w *worker) beginAnew(s *Subscription) {
+	g := &s.gate
+	g.waiting, g.bytes = nil, 0
+	w.recount(s)
+	if !g.paced { // an answer under way may speak of a time before what was given up
+		g.round++
+		g.asking = false
+	}
+	w.askAgain(s)
+}
+
 // askNow is an ask whose time has come.
 type askNow struct {
 	sub   *Subscription

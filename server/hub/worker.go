@@ -174,7 +174,11 @@ func (w *worker) deliver(s *Subscription, f *protocol.Frame) {
 func (w *worker) hold(s *Subscription, f *protocol.Frame) {
 	held, size := w.held[s.outlet], f.Size()
 	if max := w.options.MaxHeldBytes; max > 0 && held > 0 && held+size > max {
-		w.end(s, EndHeldTooBig, Verdict{})
+		if s.gate.state == gateJoining {
+			w.beginAnew(s)
+		} else {
+			w.end(s, EndHeldTooBig, Verdict{})
+		}
 		return
 	}
 	w.held[s.outlet] = held + size

@@ -12,6 +12,7 @@ import (
 
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
+	"rowcast/server/snapshot"
 )
 
 // Members come and go in any order; whoever is there is given each frame once, and nothing remembers the others.
@@ -292,5 +293,33 @@ func TestRoundsAreAsLongAsTheirWrites(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// More is sent to a room than may wait, while somebody joins it: he is in the room from a later moment on, and lacks nothing
+// since.
+func TestJoinIntoABusyRoom(t *testing.T) {
+	t.Parallel()
+	f := protocol.TextBroadcast("realtime:a", []byte(`{}`))
+	w, r := bareWorker(10*f.Size()), &recorder{}
+	s := NewSubscription(Room{"a", true}, 0, "u", r)
+	join{s}.apply(w)
+	first := r.last()
+	(&marking{mark: Mark{XID: 60, Subject: "u"}}).apply(w)
+	for i := range 11 {
+		msg(w, snapshot.XID(100+i))
+	}
+	if r.ended != 0 || len(r.asks) != 2 || len(w.held) != 0 {
+		t.Fatalf("ended %d, asked %d times, %v held", r.ended, len(r.asks), w.held)
+	}
+	msg(w, 150)
+	msg(w, 0)
+	answer{s, Verdict{Round: first, Rights: yes, Snapshot: snap(t, "90:90:")}}.apply(w) // it saw nothing of what was given up
+	if r.admitted != 0 || r.delivered != 0 {
+		t.Fatalf("admitted %d and given %d by an answer that is too old", r.admitted, r.delivered)
+	}
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "140:140:")}}.apply(w)
+	if r.admitted != 1 || r.delivered != 2 || r.ended != 0 {
+		t.Errorf("admitted %d, given %d of the two that came since, ended %d", r.admitted, r.delivered, r.ended)
 	}
 }
