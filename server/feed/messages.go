@@ -2,9 +2,7 @@ package feed
 
 import (
 	"context"
-	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -58,13 +56,13 @@ func (f *Feed) messages(ctx context.Context, list []wanted) {
 			continue
 		case ctx.Err() != nil:
 			return
-		case isUnprintable(err) && n > 1, isSlow(err) && n > 1:
+		case postgres.IsUnprintable(err) && n > 1, postgres.IsSlow(err) && n > 1:
 			size = n / 2
 			continue
-		case isSlow(err) && f.answers(ctx): // so it is the message that takes too long, and not the database that stands still
+		case postgres.IsSlow(err) && postgres.Answers(ctx, f.options.Pool, f.options.fetchLimits): // so it is the message that takes too long, and not the database that stands still
 			tries++
 		}
-		if isUnprintable(err) || tries == maxTries {
+		if postgres.IsUnprintable(err) || tries == maxTries {
 			f.drop("unreadable", f.room(ctx, list[0]), "err", err, "xid", list[0].xid, "seq", list[0].seq)
 			f.seen.add(list[0])
 			list, tries = list[1:], 0
@@ -98,75 +96,37 @@ func (f *Feed) news(heard []wanted) []wanted {
 	return list
 }
 
-// isUnprintable tells whether it is a message itself that Postgres cannot give, now or ever: too large for a text.
-func isUnprintable(err error) bool {
-	state := postgres.SQLState(err)
-	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
-}
-
-// errStuck is a read that did not end in time and was not cancelled either: while Postgres prints a value, it looks up from
-// it for nobody.
-var errStuck = errors.New("read messages: not done in time and not to be cancelled, though the database answers")
-
-// isSlow tells whether it took too long or too much memory, which fewer messages may not.
-func isSlow(err error) bool {
-	state := postgres.SQLState(err)
-	return errors.Is(err, errStuck) || state == "57014" || state == "53200"
-}
-
-// answers tells a database that is busy with our question from one that is away.
-func (f *Feed) answers(ctx context.Context) bool {
-	_, err := postgres.Ask(ctx, f.options.Pool, f.options.fetchLimits, func(pgx.CollectableRow) (struct{}, error) { return struct{}{}, nil }, sql.Horizon)
-	return err == nil
-}
-
 // fetch reads messages and tells the sink as they come; done counts those dealt with, also if it fails half-way.
 func (f *Feed) fetch(ctx context.Context, list []wanted) (done int, err error) {
 	xids, seqs, tokens := make([]string, len(list)), make([]int64, len(list)), make([]string, len(list))
 	for i, w := range list {
 		xids[i], seqs[i], tokens[i] = strconv.FormatUint(uint64(w.xid), 10), w.seq, w.token.String()
 	}
-	asked := false
-	err = postgres.Short(ctx, f.options.Pool, f.options.fetchLimits, false,
-		func(b *pgx.Batch) {
-			asked = true // so no longer waiting for a connection
-			b.Queue(sql.Messages, xids, seqs, tokens, int64(f.options.MaxPayload))
-		},
-		func(results pgx.BatchResults) error {
-			rows, err := results.Query()
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				var place int
-				var m Message
-				var event, payload *string
-				var tooLarge bool
-				if err := rows.Scan(&place, &m.ID, &m.Topic, &event, &m.Private, &tooLarge, &payload, &m.Binary); err != nil {
-					return err
-				}
-				f.unknown(list[done : place-1])
-				done = place
-				f.seen.add(list[place-1])
-				m.XID = list[place-1].xid
-				if event != nil {
-					m.Event = *event
-				}
-				if payload != nil {
-					m.Payload = []byte(*payload)
-				}
-				f.message(m, tooLarge)
-			}
-			if err := rows.Err(); err != nil {
-				return err
-			}
-			f.unknown(list[done:])
-			done = len(list)
-			return nil
-		})
-	if asked && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && f.answers(ctx) {
-		err = errStuck
+	args := []any{xids, seqs, tokens, int64(f.options.MaxPayload)}
+	err = postgres.Read(ctx, f.options.Pool, f.options.fetchLimits, sql.Messages, args, func(rows pgx.Rows) error {
+		var place int
+		var m Message
+		var event, payload *string
+		var tooLarge bool
+		if err := rows.Scan(&place, &m.ID, &m.Topic, &event, &m.Private, &tooLarge, &payload, &m.Binary); err != nil {
+			return err
+		}
+		f.unknown(list[done : place-1])
+		done = place
+		f.seen.add(list[place-1])
+		m.XID = list[place-1].xid
+		if event != nil {
+			m.Event = *event
+		}
+		if payload != nil {
+			m.Payload = []byte(*payload)
+		}
+		f.message(m, tooLarge)
+		return nil
+	})
+	if err == nil {
+		f.unknown(list[done:])
+		done = len(list)
 	}
 	return done, err
 }

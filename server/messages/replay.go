@@ -2,7 +2,6 @@ package messages
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -146,7 +145,7 @@ func (r *Replayer) Next(ctx context.Context, p *Past) (Page, error) {
 		case err == nil:
 			p.page = min(2*n, maxPage)
 			return page, nil
-		case ctx.Err() != nil || !spoils(err):
+		case ctx.Err() != nil || !(postgres.IsUnprintable(err) || postgres.IsSlow(err)):
 			return Page{}, err
 		case n == 1:
 			r.options.Logger.Warn("message not replayed", "err", err, "topic", p.room)
@@ -154,22 +153,6 @@ func (r *Replayer) Next(ctx context.Context, p *Past) (Page, error) {
 		}
 		p.page = 1
 	}
-}
-
-// spoils tells whether one message may be what keeps the others from being read: too large for a text, or for the time.
-func spoils(err error) bool {
-	state := postgres.SQLState(err)
-	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54") || state == "57014" || state == "53200" || errors.Is(err, errStuck)
-}
-
-// errStuck is a question that was not answered in time and not cancelled either: while Postgres prints a value, it looks up
-// from it for nobody.
-var errStuck = errors.New("read messages: not done in time and not to be cancelled, though the database answers")
-
-// answers tells a database that is busy with our question from one that is away.
-func (r *Replayer) answers(ctx context.Context) bool {
-	_, err := postgres.Ask(ctx, r.options.Pool, r.limits, func(pgx.CollectableRow) (struct{}, error) { return struct{}{}, nil }, sql.Horizon)
-	return err == nil
 }
 
 func (r *Replayer) read(ctx context.Context, p *Past, places []int64) (page Page, err error) {
@@ -214,29 +197,7 @@ func (r *Replayer) ask(ctx context.Context, query string, args []any, each func(
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	asked := false
-	err := postgres.Short(ctx, r.options.Pool, r.limits, false,
-		func(b *pgx.Batch) {
-			asked = true // so no longer waiting for a connection
-			b.Queue(query, args...)
-		},
-		func(results pgx.BatchResults) error {
-			rows, err := results.Query()
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				if err := each(rows); err != nil {
-					return err
-				}
-			}
-			return rows.Err()
-		})
-	if asked && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && r.answers(ctx) {
-		return errStuck
-	}
-	return err
+	return postgres.Read(ctx, r.options.Pool, r.limits, query, args, each)
 }
 
 // replayedMeta tells a message of the past from a live one.
