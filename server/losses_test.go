@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,40 @@ func TestSocketWithoutChannelsIsDropped(t *testing.T) {
 	}
 	if status, _ := stays.reply(stays.push("", "phoenix", "heartbeat", map[string]any{})); status != "ok" {
 		t.Error("a socket with a channel was dropped too")
+	}
+}
+
+// The settings reach what they are about.
+func TestSettingsOfSocketsRequestsAndPool(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), func(c *Config) {
+		c.IdleTimeout, c.MaxHeaderBytes, c.PoolSize = time.Second, minHeaderBytes, minPoolSize+1
+	})
+	silent := r.dial(token(t, "u1", "anon", nil))
+	if _, status, reason := silent.join("a", nil); status != "ok" {
+		t.Fatal(reason)
+	}
+	r.await("the silent socket to be closed", func() bool { return silent.failure() != nil })
+	if n := labelled(t, r, "realtime_sockets_closed_total", "idle"); n != 1 {
+		t.Errorf("%v sockets were closed as idle: %v", n, silent.failure())
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.public.Addr().String()+"/livez", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int]int{100: http.StatusOK, minHeaderBytes + 8<<10: http.StatusRequestHeaderFieldsTooLarge} { // net/http adds 4 KB
+		request.Header.Set("X-Large", strings.Repeat("x", size))
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("headers of %d bytes: %d, want %d", size, response.StatusCode, want)
+		}
+	}
+	if most := r.pool.Stats().Max; most != minPoolSize+1 {
+		t.Errorf("the pool takes up to %d connections", most)
 	}
 }
 
