@@ -28,6 +28,7 @@ func TestLeaseIsGivenUpBeforeTheLastClientIsGone(t *testing.T) {
 	t.Parallel()
 	r := start(t, pgtest.New(t), nil)
 	silent := r.upgrade(token(t, "u", "authenticated", nil)) // answers no close frame
+	silent.alive("the handshake")
 	left := -1
 	r.drain(&http.Server{}, func() {
 		left = r.sockets.Count()
