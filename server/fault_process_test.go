@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,18 +34,14 @@ func TestFaultServerStopped(t *testing.T) {
 		}
 		listeners = append(listeners, c)
 	}
-	if err := s.process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	s.freeze(t)
 	stopped := time.Now()
 	exec(`delete from members where user_id <> 'u1'`)
 	for i := range 100 {
 		speaker.push(joinRef, "realtime:a", "broadcast", map[string]any{"type": "broadcast", "event": fmt.Sprint("secret-", i), "payload": map[string]any{}})
 	}
 	time.Sleep(time.Until(stopped.Add(minDeafAfter + time.Second))) // nothing else lets a proof grow old
-	if err := s.process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	s.thaw(t)
 	for i, c := range listeners {
 		c.wait("the cut", isEvent("a", "phx_close"))
 		if n := count(c, isEvent("a", "broadcast")); n != 0 {

@@ -62,6 +62,32 @@ func startSeparate(t *testing.T, db *pgtest.DB) *separate {
 	return s
 }
 
+// freeze stops the process, and returns when all of its threads stand still: some go on for a while after the signal.
+func (s *separate) freeze(t *testing.T) {
+	t.Helper()
+	if err := s.process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(s.process.Pid, &status, syscall.WUNTRACED, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			t.Fatalf("freeze the server: %v, status %v", err, status)
+		}
+		return
+	}
+}
+
+func (s *separate) thaw(t *testing.T) {
+	t.Helper()
+	if err := s.process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLeaseProcess is no test: it is the process of startSeparate.
 func TestLeaseProcess(t *testing.T) {
 	pool, listen, found := strings.Cut(os.Getenv("ROWCAST_TEST_LEASE"), " ")
@@ -119,13 +145,9 @@ func TestFrozenServerGivesWay(t *testing.T) {
 		t.Fatal(reason)
 	}
 	second := beside(t, db, nil)
-	if err := first.process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	first.freeze(t)
 	second.awaitReady()
-	if err := first.process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	first.thaw(t)
 	c.wait("the word to go", isEvent("a", "system"))
 	if code := c.closed(); code != websocket.StatusServiceRestart {
 		t.Errorf("closed with %d", code)
