@@ -161,7 +161,7 @@ func TestBurstClosesNobody(t *testing.T) {
 // A client that has left all of its channels may keep its socket for a while, and no longer.
 func TestSocketWithoutChannelsIsDropped(t *testing.T) {
 	t.Parallel()
-	r := start(t, pgtest.New(t), func(c *Config) { c.NoChannelTimeout = 200 * time.Millisecond })
+	r := start(t, pgtest.New(t), func(c *Config) { c.NoChannelTimeout = 2 * time.Second })
 	stays, goes := r.dial(token(t, "u1", "anon", nil)), r.dial(token(t, "u2", "anon", nil))
 	left := ""
 	for _, c := range []*client{stays, goes} {
@@ -186,7 +186,7 @@ func TestSocketWithoutChannelsIsDropped(t *testing.T) {
 func TestSettingsOfSocketsRequestsAndPool(t *testing.T) {
 	t.Parallel()
 	r := start(t, pgtest.New(t), func(c *Config) {
-		c.IdleTimeout, c.MaxHeaderBytes, c.PoolSize = time.Second, minHeaderBytes, minPoolSize+1
+		c.IdleTimeout, c.MaxHeaderBytes, c.PoolSize = 2*time.Second, minHeaderBytes, minPoolSize+1
 	})
 	silent := r.dial(token(t, "u1", "anon", nil))
 	if _, status, reason := silent.join("a", nil); status != "ok" {
