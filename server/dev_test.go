@@ -95,7 +95,12 @@ func startDev(t *testing.T, env ...string) (p devPrinted, stop func() int) {
 		cancel()
 		return <-code
 	})
-	t.Cleanup(func() { stop() })
+	t.Cleanup(func() {
+		stop()
+		if t.Failed() {
+			t.Log(errout.String())
+		}
+	})
 	p, err := readDev(out)
 	if err != nil {
 		stop()
