@@ -261,6 +261,25 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A join that comes while the database is not heard waits for a moment.
+func TestJoinWaitsUntilTheDatabaseIsHeard(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members (user_id, room) values ('u1', 'a')`)
+	for _, version := range versions {
+		c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
+		r.hub.Deaf()
+		ref := c.push("", "realtime:a", "phx_join", map[string]any{"config": private()})
+		if _, status, reason := c.join("open", nil); status != "ok" { // so the one before has come to the hub
+			t.Errorf("public join: %s", reason)
+		}
+		r.hub.Hearing()
+		if status, response := c.reply(ref); status != "ok" {
+			t.Errorf("%s: private join: %s %s", version, status, response)
+		}
+	}
+}
+
 // While the database is not heard, private channels pause: every push and join is answered all the same.
 func TestDeafServerAnswers(t *testing.T) {
 	t.Parallel()

@@ -23,29 +23,53 @@ func TestNothingPassesOnALapsedProof(t *testing.T) {
 	if r.delivered != 2 || r.withheld != 1 || r.ended != 0 { // what was sent unheard stays away
 		t.Errorf("delivered %d, withheld %d, ended %d after hearing again", r.delivered, r.withheld, r.ended)
 	}
-	// An answer that comes too late releases nothing, and a join is refused.
+	// An answer that comes too late releases nothing, and a join is not asked about.
 	(&marking{}).apply(w)
 	msg(w, 0)
 	hears = false
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "60:60:")}}.apply(w)
 	late := &recorder{}
 	join{NewSubscription(Room{"a", true}, 0, "u", late)}.apply(w)
-	if r.delivered != 2 || late.why != EndDeaf {
-		t.Errorf("delivered %d, the join ended %q", r.delivered, late.why)
+	if r.delivered != 2 || len(late.asks) > 0 {
+		t.Errorf("delivered %d, the join was asked about %d times", r.delivered, len(late.asks))
 	}
 }
 
-// Whoever joins is the first to notice, and is refused at once rather than kept waiting.
+// Whoever joins is the first to notice, and waits for a moment: for what is heard again soon, or else to be refused.
 func TestJoinOnALapsedProof(t *testing.T) {
 	t.Parallel()
 	w, r, _ := admitted(t, 0)
-	w.options.Hears = func() bool { return false }
-	late := &recorder{}
-	join{NewSubscription(Room{"a", true}, 0, "u", late)}.apply(w)
-	if late.why != EndDeaf || len(late.asks) > 0 {
-		t.Errorf("ended %q, asked %d times", late.why, len(late.asks))
+	hears := false
+	w.options.Hears = func() bool { return hears }
+	joins := func() (*recorder, *Subscription) {
+		m := &recorder{}
+		s := NewSubscription(Room{"a", true}, 0, "u", m)
+		join{s}.apply(w)
+		return m, s
 	}
-	if msg(w, 0); r.delivered != 0 {
-		t.Errorf("delivered %d", r.delivered)
+	refused, _ := joins()
+	if msg(w, 0); r.delivered != 0 || len(refused.asks) > 0 || refused.ended > 0 {
+		t.Errorf("delivered %d; the join asked about %d times, ended %q", r.delivered, len(refused.asks), refused.why)
+	}
+	paused{w.silences}.apply(w)
+	later, _ := joins()
+	for _, m := range []*recorder{refused, later} {
+		if m.why != EndDeaf || len(m.asks) > 0 {
+			t.Errorf("ended %q, asked %d times", m.why, len(m.asks))
+		}
+	}
+
+	hears = true
+	hearing{}.apply(w)
+	hears = false
+	waits, s := joins()
+	msg(w, 0) // history by the time of the decision
+	hears = true
+	hearing{}.apply(w)
+	paused{w.silences}.apply(w) // comes too late
+	answer{s, Verdict{Round: waits.last(), Rights: yes, Snapshot: snap(t, "70:70:")}}.apply(w)
+	msg(w, 0)
+	if waits.ended > 0 || len(waits.asks) != 1 || waits.delivered != 1 {
+		t.Errorf("who waited: ended %q, asked about %d times, delivered %d", waits.why, len(waits.asks), waits.delivered)
 	}
 }

@@ -20,11 +20,9 @@ func (deaf) apply(w *worker) {
 	if w.deaf {
 		return
 	}
-	w.deaf = true
+	w.deaf, w.paused = true, false
 	for s := range w.private() {
-		if s.gate.state == gateJoining {
-			w.end(s, EndDeaf, Verdict{}) // answered now: the client waits ten seconds, we may be deaf for longer
-		} else {
+		if s.gate.state != gateJoining {
 			w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()}) // what was said meanwhile is told afterwards
 			s.gate.deafAt = s.gate.marks
 		}
@@ -38,19 +36,24 @@ func (deaf) apply(w *worker) {
 	}
 }
 
-// pauseNotice is how long the server is deaf before members are told: a connection lost and made again is nothing to
-// tell.
+// pauseNotice is how long the server is deaf before members are told, and joins refused: a connection lost and made again is
+// nothing to tell, and some clients that are refused do not come back soon.
 const pauseNotice = 2 * time.Second
 
-// paused tells members of a silence that lasts.
+// paused tells members of a silence that lasts, and those who join: their clients wait for ten seconds, it may last longer.
 type paused struct{ silence uint64 }
 
 func (e paused) apply(w *worker) {
 	if !w.deaf || w.silences != e.silence {
 		return
 	}
+	w.paused = true
 	for s := range w.private() {
-		s.member.Paused()
+		if s.gate.state == gateJoining {
+			w.end(s, EndDeaf, Verdict{})
+		} else {
+			s.member.Paused()
+		}
 	}
 }
 
@@ -71,6 +74,10 @@ type hearing struct{ at time.Time }
 func (e hearing) apply(w *worker) {
 	w.deaf = false
 	for s := range w.private() {
+		if s.gate.state == gateJoining { // decided later than all that waits for it, which is then history
+			s.gate.waiting, s.gate.bytes = nil, 0
+			w.recount(s)
+		}
 		s.gate.round++ // answers under way may have waited for what was never heard
 		s.gate.asking, s.gate.paced = false, false
 		s.gate.deafAt = 0

@@ -19,6 +19,7 @@ type worker struct {
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	held     map[uint32]int                        // bytes that wait for a connection, of all of its subscriptions
 	deaf     bool
+	paused   bool   // for so long that members were told
 	silences uint64 // how often it became deaf
 	catchUp  bool   // messages of the database come late
 
@@ -111,13 +112,15 @@ func (e join) apply(w *worker) {
 		s.member.Admitted(s.gate.rights)
 		return
 	}
-	if w.listen(); w.deaf {
+	if w.listen(); w.deaf && w.paused {
 		w.end(s, EndDeaf, Verdict{})
 		return
 	}
 	w.add(s)
 	s.gate.state = gateJoining
-	s.ask()
+	if !w.deaf { // else it is asked about when the database is heard
+		s.ask()
+	}
 }
 
 type leave struct{ sub *Subscription }
