@@ -126,3 +126,44 @@ func TestOrderAfterAJoin(t *testing.T) {
 		}
 	}
 }
+
+// A join that takes another's place under the same name is told of no end: its client would take it for its own. A name that
+// is empty stands for all of a topic; release 2.44.0 of the official client gives it when it joins again while it waits.
+func TestSecondJoinUnderTheSameRef(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), nil)
+	r.exec(allowMembers + `insert into members (user_id, room) values ('u1', 'a')`)
+	for _, version := range versions {
+		c := r.dialVersion(version, token(t, "u1", "authenticated", nil))
+		join := func(ref string) {
+			t.Helper()
+			before := count(c, isEvent("a", "phx_reply"))
+			if version == "1.0.0" {
+				c.write(fmt.Sprintf(`{"join_ref":%[1]q,"ref":%[1]q,"topic":"realtime:a","event":"phx_join","payload":{"config":{"private":true}}}`, ref))
+			} else {
+				c.write(fmt.Sprintf(`[%[1]q,%[1]q,"realtime:a","phx_join",{"config":{"private":true}}]`, ref))
+			}
+			r.await("the reply", func() bool { return count(c, isEvent("a", "phx_reply")) > before })
+		}
+		ends := func(what string, want int) {
+			t.Helper()
+			if status, _ := c.reply(c.push("", "phoenix", "heartbeat", map[string]any{})); status != "ok" {
+				t.Fatal("no heartbeat")
+			}
+			if n := count(c, isEvent("a", "phx_close")); n != want {
+				t.Errorf("%s, %s: %d ends, want %d", version, what, n, want)
+			}
+		}
+		join("x")
+		join("x")
+		ends("the same ref", 0)
+		join("")
+		ends("another", 1)
+		join("")
+		ends("none twice", 1)
+		join("y")
+		ends("none before", 1)
+		r.exec(`select realtime.send('{}', 'e', 'a')`)
+		c.wait("what follows", broadcastOf("a", "e"))
+	}
+}

@@ -22,7 +22,7 @@ type Channel struct {
 	options  protocol.Join
 	room     hub.Room
 	sub      *hub.Subscription
-	replaced protocol.Ref // join_ref of the channel whose place this one took
+	replaced protocol.Ref // join_ref of the channel whose place this one took, if its client is to be told of its end
 	since    time.Time    // when the join came
 
 	mu          sync.Mutex // guards all below
@@ -49,6 +49,9 @@ type Channel struct {
 	unreadable atomic.Int64 // when it was last told that there was a message which the client cannot read
 }
 
+// noName is the join_ref of clients that give none of their own. What ends under it is to them whatever they have joined.
+var noName = protocol.TextRef("")
+
 // join answers phx_join, here or when the hub has the verdict.
 func (s *Session) join(m protocol.Message) {
 	joinRef := m.JoinRef
@@ -56,7 +59,7 @@ func (s *Session) join(m protocol.Message) {
 		joinRef = m.Ref
 	}
 	c := &Channel{session: s, topic: m.Topic, name: protocol.SubTopic(m.Topic), joinRef: joinRef, ref: m.Ref, since: time.Now(), held: true}
-	if old := s.takePlace(c); old != nil && !old.supersede() {
+	if old := s.takePlace(c); old != nil && !old.supersede() && old.joinRef != joinRef && old.joinRef != noName {
 		c.replaced = old.joinRef
 	}
 	if code, text := c.prepare(m.Payload); code != "" {
