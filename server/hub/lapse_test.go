@@ -47,13 +47,13 @@ func TestJoinOnALapsedProof(t *testing.T) {
 		join{s}.apply(w)
 		return m, s
 	}
-	refused, _ := joins()
-	if msg(w, 0); r.delivered != 0 || len(refused.asks) > 0 || refused.ended > 0 {
-		t.Errorf("delivered %d; the join asked about %d times, ended %q", r.delivered, len(refused.asks), refused.why)
+	waits, _ := joins()
+	if msg(w, 0); r.delivered != 0 || len(waits.asks) > 0 || waits.ended > 0 {
+		t.Errorf("delivered %d; the join asked about %d times, ended %q", r.delivered, len(waits.asks), waits.why)
 	}
-	paused{w.silences}.apply(w)
+	refused{w.silences}.apply(w)
 	later, _ := joins()
-	for _, m := range []*recorder{refused, later} {
+	for _, m := range []*recorder{waits, later} {
 		if m.why != EndDeaf || len(m.asks) > 0 {
 			t.Errorf("ended %q, asked %d times", m.why, len(m.asks))
 		}
@@ -62,14 +62,14 @@ func TestJoinOnALapsedProof(t *testing.T) {
 	hears = true
 	hearing{}.apply(w)
 	hears = false
-	waits, s := joins()
+	other, s := joins()
 	msg(w, 0) // history by the time of the decision
 	hears = true
 	hearing{}.apply(w)
-	paused{w.silences}.apply(w) // comes too late
-	answer{s, Verdict{Round: waits.last(), Rights: yes, Snapshot: snap(t, "70:70:")}}.apply(w)
+	refused{w.silences}.apply(w) // comes too late
+	answer{s, Verdict{Round: other.last(), Rights: yes, Snapshot: snap(t, "70:70:")}}.apply(w)
 	msg(w, 0)
-	if waits.ended > 0 || len(waits.asks) != 1 || waits.delivered != 1 {
-		t.Errorf("who waited: ended %q, asked about %d times, delivered %d", waits.why, len(waits.asks), waits.delivered)
+	if other.ended > 0 || len(other.asks) != 1 || other.delivered != 1 {
+		t.Errorf("who waited: ended %q, asked about %d times, delivered %d", other.why, len(other.asks), other.delivered)
 	}
 }

@@ -152,7 +152,7 @@ func (m *model) turn() {
 	case m.connected && m.rng.IntN(4) == 0:
 		m.lose()
 	case m.rng.IntN(8) == 0:
-		paused{m.worker.silences}.apply(m.worker)
+		refused{m.worker.silences}.apply(m.worker)
 	case m.connected:
 		hearing{}.apply(m.worker)
 	default:

@@ -20,7 +20,7 @@ func (deaf) apply(w *worker) {
 	if w.deaf {
 		return
 	}
-	w.deaf, w.paused = true, false
+	w.deaf, w.refusing = true, false
 	for s := range w.private() {
 		if s.gate.state != gateJoining {
 			w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()}) // what was said meanwhile is told afterwards
@@ -29,6 +29,7 @@ func (deaf) apply(w *worker) {
 	}
 	w.silences++
 	if w.later != nil {
+		w.later(joinPause, refused{w.silences})
 		w.later(pauseNotice, paused{w.silences})
 		if w.options.MaxDeaf > 0 {
 			w.later(w.options.MaxDeaf, deafTooLong{w.silences})
@@ -36,24 +37,37 @@ func (deaf) apply(w *worker) {
 	}
 }
 
-// pauseNotice is how long the server is deaf before members are told, and joins refused: a connection lost and made again is
-// nothing to tell, and some clients that are refused do not come back soon.
-const pauseNotice = 2 * time.Second
+// A connection lost and made again is nothing to tell. Clients wait ten seconds for the answer to a join, and it may last
+// longer; release 2.44.0 of the official client may lose an answer that takes two.
+const (
+	joinPause   = time.Second     // how long the server is deaf before joins are refused
+	pauseNotice = 2 * time.Second // … and members told
+)
 
-// paused tells members of a silence that lasts, and those who join: their clients wait for ten seconds, it may last longer.
+// refused answers those who join in a silence that lasts.
+type refused struct{ silence uint64 }
+
+func (e refused) apply(w *worker) {
+	if !w.deaf || w.silences != e.silence {
+		return
+	}
+	w.refusing = true
+	for s := range w.private() {
+		if s.gate.state == gateJoining {
+			w.end(s, EndDeaf, Verdict{})
+		}
+	}
+}
+
+// paused tells members.
 type paused struct{ silence uint64 }
 
 func (e paused) apply(w *worker) {
 	if !w.deaf || w.silences != e.silence {
 		return
 	}
-	w.paused = true
 	for s := range w.private() {
-		if s.gate.state == gateJoining {
-			w.end(s, EndDeaf, Verdict{})
-		} else {
-			s.member.Paused()
-		}
+		s.member.Paused()
 	}
 }
 

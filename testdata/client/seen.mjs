@@ -1,5 +1,5 @@
 // How long anything that must happen may take. A bound, not a measure.
-export const PATIENCE = 10_000
+const PATIENCE = 10_000
 
 // Seen is an ordered record of what happened, which can be waited on.
 export class Seen {
@@ -20,7 +20,7 @@ export class Seen {
   }
 
   // until gives the first item that matches, of those that were there before as well.
-  until(match, what, patience = PATIENCE) {
+  until(match, what) {
     const found = this.#items.find(match)
     if (found !== undefined) return Promise.resolve(found)
     return new Promise((resolve, reject) => {
@@ -32,8 +32,8 @@ export class Seen {
       }
       const timer = setTimeout(() => {
         this.#waiting.delete(look)
-        reject(new Error(`${this.whose} waited ${patience} ms for ${what}; it saw ${JSON.stringify(this.#items)}`))
-      }, patience)
+        reject(new Error(`${this.whose} waited ${PATIENCE} ms for ${what}; it saw ${JSON.stringify(this.#items)}`))
+      }, PATIENCE)
       this.#waiting.add(look)
     })
   }
