@@ -100,11 +100,13 @@ create function realtime._create_partition(day date) returns boolean
 declare part text := 'messages_' || to_char(day, 'YYYY_MM_DD');
 begin
   if to_regclass('realtime.' || part) is not null then return false; end if;
-  -- Whoever inserts now may be on the way to the default partition, and Postgres refuses a row that ATTACH overtakes there:
-  -- let them wait where the way has not been chosen yet. (Yesterday is the day of who began before midnight. For days to
-  -- come nobody is hindered.)
-  if day in (timezone('utc', now())::date, timezone('utc', now())::date - 1) then
-    lock table only realtime.messages in share row exclusive mode;
+  -- Whoever inserts now may be on the way to the default partition, and Postgres refuses a row that ATTACH overtakes there.
+  -- Whoever reads now would find a row that is moved in neither partition: his plan knows of those that there were. Let
+  -- them wait where the way has not been chosen yet. (Yesterday is the day of who began before midnight. For days to come
+  -- nobody is hindered.)
+  if day in (timezone('utc', now())::date, timezone('utc', now())::date - 1)
+     or exists (select from realtime.messages_default where inserted_at >= day::timestamp and inserted_at < (day + 1)::timestamp) then
+    lock table only realtime.messages in access exclusive mode;
   end if;
   -- First the default partition's lock: a row of this day that came in between the move and ATTACH would refuse it.
   lock table realtime.messages_default in access exclusive mode;
