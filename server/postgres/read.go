@@ -14,10 +14,11 @@ import (
 // prints a value, it looks up from it for nobody.
 var ErrStuck = errors.New("not done in time and not to be cancelled, though the database answers")
 
-// Read puts one question, in a snapshot of its own, and gives its rows as they come.
+// Read puts one question and gives its rows as they come. It sees all that was committed before it began to read: what it
+// had to wait for may have moved what it looks for.
 func Read(ctx context.Context, pool *Pool, l Limits, query string, args []any, each func(pgx.Rows) error) error {
 	asked := false
-	err := Short(ctx, pool, l, false,
+	err := ShortFresh(ctx, pool, l,
 		func(b *pgx.Batch) {
 			asked = true // so no longer waiting for a connection
 			b.Queue(query, args...)
