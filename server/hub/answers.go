@@ -125,12 +125,16 @@ func (w *worker) askAgain(s *Subscription) {
 	w.later(delay, askNow{s, g.round})
 }
 
-// beginAnew has a join decided later than all that waits for it, which is then history: a room that is busy is joined as
-// others are.
+// makeHistory drops all that waits for a join, which is to be decided later than that.
+func (w *worker) makeHistory(s *Subscription) {
+	s.gate.waiting, s.gate.bytes = nil, 0
+	w.recount(s)
+}
+
+// beginAnew has a join for which too much waits decided anew: a room that is busy is joined as others are.
 func (w *worker) beginAnew(s *Subscription) {
 	g := &s.gate
-	g.waiting, g.bytes = nil, 0
-	w.recount(s)
+	w.makeHistory(s)
 	if !g.paced { // an answer under way may speak of a time before what was given up
 		g.round++
 		g.asking = false

@@ -173,7 +173,7 @@ func New(o Options) *Hub {
 		w := newWorker(o, i)
 		w.log, w.unsettled = h.log, &h.unsettled
 		w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.appendTo(i, e) }) }
-		w.later(joinPause, refused{}) // of the silence before it hears for the first time
+		w.later(joinPause, stillDeaf{0, refuseJoins}) // in the silence before it hears for the first time
 		h.workers.Go(w.run)
 	}
 	return h

@@ -51,7 +51,7 @@ func TestJoinOnALapsedProof(t *testing.T) {
 	if msg(w, 0); r.delivered != 0 || len(waits.asks) > 0 || waits.ended > 0 {
 		t.Errorf("delivered %d; the join asked about %d times, ended %q", r.delivered, len(waits.asks), waits.why)
 	}
-	refused{w.silences}.apply(w)
+	stillDeaf{w.silences, refuseJoins}.apply(w)
 	later, _ := joins()
 	for _, m := range []*recorder{waits, later} {
 		if m.why != EndDeaf || len(m.asks) > 0 {
@@ -66,7 +66,7 @@ func TestJoinOnALapsedProof(t *testing.T) {
 	msg(w, 0) // history by the time of the decision
 	hears = true
 	hearing{}.apply(w)
-	refused{w.silences}.apply(w) // comes too late
+	stillDeaf{w.silences, refuseJoins}.apply(w) // comes too late
 	answer{s, Verdict{Round: other.last(), Rights: yes, Snapshot: snap(t, "70:70:")}}.apply(w)
 	msg(w, 0)
 	if other.ended > 0 || len(other.asks) != 1 || other.delivered != 1 {

@@ -244,6 +244,21 @@ func TestFullShareMakesMarksWait(t *testing.T) {
 	})
 }
 
+// Who joins before the database was ever heard waits for a second, and no longer.
+func TestJoinBeforeTheDatabaseIsHeard(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Options{Workers: 1, Metrics: metrics.New()})
+		defer h.Close()
+		begin := time.Now()
+		private := newListener()
+		h.Join(NewSubscription(Room{"a", true}, 0, "u", private))
+		if why := <-private.ended; why != EndDeaf || time.Since(begin) != time.Second {
+			t.Fatal(why, time.Since(begin))
+		}
+	})
+}
+
 // Private members wait through a short silence and are ended by a long one; public ones never notice.
 func TestLongSilenceEndsPrivateMembers(t *testing.T) {
 	t.Parallel()

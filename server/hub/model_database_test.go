@@ -152,7 +152,7 @@ func (m *model) turn() {
 	case m.connected && m.rng.IntN(4) == 0:
 		m.lose()
 	case m.rng.IntN(8) == 0:
-		refused{m.worker.silences}.apply(m.worker)
+		stillDeaf{m.worker.silences, refuseJoins}.apply(m.worker)
 	case m.connected:
 		hearing{}.apply(m.worker)
 	default:

@@ -20,7 +20,7 @@ func (deaf) apply(w *worker) {
 	if w.deaf {
 		return
 	}
-	w.deaf, w.refusing = true, false
+	w.deaf = true
 	for s := range w.private() {
 		if s.gate.state != gateJoining {
 			w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()}) // what was said meanwhile is told afterwards
@@ -29,11 +29,23 @@ func (deaf) apply(w *worker) {
 	}
 	w.silences++
 	if w.later != nil {
-		w.later(joinPause, refused{w.silences})
-		w.later(pauseNotice, paused{w.silences})
+		w.later(joinPause, stillDeaf{w.silences, refuseJoins})
+		w.later(pauseNotice, stillDeaf{w.silences, tellMembers})
 		if w.options.MaxDeaf > 0 {
-			w.later(w.options.MaxDeaf, deafTooLong{w.silences})
+			w.later(w.options.MaxDeaf, stillDeaf{w.silences, endMembers})
 		}
+	}
+}
+
+// stillDeaf does something unless the silence is over for which it was meant.
+type stillDeaf struct {
+	silence uint64
+	then    func(*worker)
+}
+
+func (e stillDeaf) apply(w *worker) {
+	if w.deaf && w.silences == e.silence {
+		e.then(w)
 	}
 }
 
@@ -44,13 +56,8 @@ const (
 	pauseNotice = 2 * time.Second // … and members told
 )
 
-// refused answers those who join in a silence that lasts.
-type refused struct{ silence uint64 }
-
-func (e refused) apply(w *worker) {
-	if !w.deaf || w.silences != e.silence {
-		return
-	}
+// refuseJoins answers those who join in a silence that lasts.
+func refuseJoins(w *worker) {
 	w.refusing = true
 	for s := range w.private() {
 		if s.gate.state == gateJoining {
@@ -59,25 +66,14 @@ func (e refused) apply(w *worker) {
 	}
 }
 
-// paused tells members.
-type paused struct{ silence uint64 }
-
-func (e paused) apply(w *worker) {
-	if !w.deaf || w.silences != e.silence {
-		return
-	}
+func tellMembers(w *worker) {
 	for s := range w.private() {
 		s.member.Paused()
 	}
 }
 
-// deafTooLong ends what can only be kept waiting: a client that joins again finds out when there is hope.
-type deafTooLong struct{ silence uint64 }
-
-func (e deafTooLong) apply(w *worker) {
-	if !w.deaf || w.silences != e.silence {
-		return
-	}
+// endMembers ends what can only be kept waiting: a client that joins again finds out when there is hope.
+func endMembers(w *worker) {
 	for s := range w.private() {
 		w.end(s, EndDeaf, Verdict{})
 	}
@@ -86,11 +82,10 @@ func (e deafTooLong) apply(w *worker) {
 type hearing struct{ at time.Time }
 
 func (e hearing) apply(w *worker) {
-	w.deaf = false
+	w.deaf, w.refusing = false, false
 	for s := range w.private() {
-		if s.gate.state == gateJoining { // decided later than all that waits for it, which is then history
-			s.gate.waiting, s.gate.bytes = nil, 0
-			w.recount(s)
+		if s.gate.state == gateJoining {
+			w.makeHistory(s)
 		}
 		s.gate.round++ // answers under way may have waited for what was never heard
 		s.gate.asking, s.gate.paced = false, false

@@ -19,7 +19,7 @@ type worker struct {
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	held     map[uint32]int                        // bytes that wait for a connection, of all of its subscriptions
 	deaf     bool
-	refusing bool   // joins, for it lasts
+	refusing bool   // joins, because that lasts
 	silences uint64 // how often it became deaf
 	catchUp  bool   // messages of the database come late
 
@@ -112,7 +112,7 @@ func (e join) apply(w *worker) {
 		s.member.Admitted(s.gate.rights)
 		return
 	}
-	if w.listen(); w.deaf && w.refusing {
+	if w.listen(); w.refusing {
 		w.end(s, EndDeaf, Verdict{})
 		return
 	}

@@ -15,18 +15,25 @@ import (
 	"rowcast/server/snapshot"
 )
 
-// A page is measured by what goes over the wire: messages that consist of their names do not overflow a small queue.
-func TestPagesAreMeasuredByTheirFrames(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
+// open gives a pool of one connection.
+func open(t *testing.T, db *pgtest.DB) *postgres.Pool {
+	t.Helper()
 	pool, err := postgres.Open(t.Context(), db.PoolURL, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
+	return pool
+}
+
+// A page is measured by what goes over the wire: messages that consist of their names do not overflow a small queue.
+func TestPagesAreMeasuredByTheirFrames(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := open(t, db)
 	const queue, count = 16 << 10, 50
 	var seen string
-	_, err = db.Admin.Exec(t.Context(), `select realtime.send('1', repeat('e', 250), 'a') from generate_series(1, $1)`, count)
+	_, err := db.Admin.Exec(t.Context(), `select realtime.send('1', repeat('e', 250), 'a') from generate_series(1, $1)`, count)
 	if err == nil {
 		err = db.Admin.QueryRow(t.Context(), `select pg_current_snapshot()::text`).Scan(&seen)
 	}
@@ -62,11 +69,7 @@ func TestPagesAreMeasuredByTheirFrames(t *testing.T) {
 // but is an error, after which the client comes back for it.
 func TestNothingIsUnreadableWhileNobodyAnswers(t *testing.T) {
 	t.Parallel()
-	pool, err := postgres.Open(t.Context(), pgtest.New(t).PoolURL, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool := open(t, pgtest.New(t))
 	r := NewReplayer(ReplayOptions{Pool: pool, Logger: slog.New(slog.DiscardHandler)})
 	r.limits = postgres.Limits{Statement: 10 * time.Millisecond, Lock: 10 * time.Millisecond}
 
@@ -94,11 +97,7 @@ func TestNothingIsUnreadableWhileNobodyAnswers(t *testing.T) {
 func TestWhatWasDroppedIsAGap(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	pool, err := postgres.Open(t.Context(), db.PoolURL, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool := open(t, db)
 	exec := func(statement string) {
 		t.Helper()
 		if _, err := db.Admin.Exec(t.Context(), statement); err != nil {
