@@ -52,6 +52,8 @@ type Config struct {
 	DeafAfter                  time.Duration
 	MaxDeaf                    time.Duration
 	MessageRetention           time.Duration
+	DecisionLog                string // off, log, sql or both
+	DecisionRetention          time.Duration
 
 	AllowSecondNode bool
 
@@ -187,6 +189,12 @@ var settings = []setting{
 	{name: "MESSAGE_RETENTION", def: "72h", limit: true,
 		help: "how long rows of realtime.messages are kept",
 		into: func(c *Config) value { return durationValue{&c.MessageRetention} }},
+	{name: "DECISION_LOG", def: "off",
+		help: "who is let in where, until when, and why not: to the server's log, to the table realtime.decisions, or both",
+		into: func(c *Config) value { return choiceValue{&c.DecisionLog, []string{"off", "log", "sql", "both"}} }},
+	{name: "DECISION_RETENTION", def: "720h", limit: true,
+		help: "how long rows of realtime.decisions are kept, in whole days",
+		into: func(c *Config) value { return durationValue{&c.DecisionRetention} }},
 	{name: "LOG_LEVEL", def: "info",
 		help: "the least severe lines that are logged",
 		into: func(c *Config) value { return levelValue{&c.LogLevel} }},

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 		MaxFrameBytes: 5_000_000, MaxPayloadBytes: 3_000_000, MaxQueueBytes: 1_048_576,
 		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 12, IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
 		MaxRESTBodyBytes: 8_000_000, MaxRESTMessages: 1000, MaxRESTBytes: 10_000_000,
-		MaxReplayMessages: 1000, MaxQueueAge: time.Minute, DeafAfter: 5 * time.Second, MaxDeaf: 30 * time.Second, MessageRetention: 72 * time.Hour, LogFormat: "auto",
+		MaxReplayMessages: 1000, MaxQueueAge: time.Minute, DeafAfter: 5 * time.Second, MaxDeaf: 30 * time.Second, MessageRetention: 72 * time.Hour, DecisionLog: "off", DecisionRetention: 720 * time.Hour, LogFormat: "auto",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)

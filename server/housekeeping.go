@@ -206,19 +206,30 @@ func (h *housekeeper) record(ctx context.Context) error {
 
 // maintain makes and drops partitions.
 func (h *housekeeper) maintain(ctx context.Context) error {
+	if err := h.partitions(ctx, "messages", sql.Maintain, h.config.MessageRetention); err != nil {
+		return err
+	}
+	if !h.config.recordsDecisions() {
+		return nil
+	}
+	return h.partitions(ctx, "decisions", sql.MaintainDecisions, h.config.DecisionRetention)
+}
+
+// partitions has those of one table made and dropped.
+func (h *housekeeper) partitions(ctx context.Context, table, maintain string, keep time.Duration) error {
 	var retention *string // null keeps everything
-	if h.config.MessageRetention > 0 {
-		text := h.config.MessageRetention.String()
+	if keep > 0 {
+		text := keep.String()
 		retention = &text
 	}
 	type partitions struct{ Created, Dropped int }
-	done, err := postgres.Ask(ctx, h.pool, maintainLimits, pgx.RowToStructByPos[partitions], sql.Maintain, retention)
+	done, err := postgres.Ask(ctx, h.pool, maintainLimits, pgx.RowToStructByPos[partitions], maintain, retention)
 	if err != nil {
-		return fmt.Errorf("maintain the partitions of realtime.messages: %w", err)
+		return fmt.Errorf("maintain the partitions of realtime.%s: %w", table, err)
 	}
 	for _, p := range done {
 		if p.Created+p.Dropped > 0 {
-			h.logger.Info("partitions", "created", p.Created, "dropped", p.Dropped)
+			h.logger.Info("partitions", "table", table, "created", p.Created, "dropped", p.Dropped)
 		}
 	}
 	return nil

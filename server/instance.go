@@ -13,6 +13,7 @@ import (
 	"rowcast/server/api"
 	"rowcast/server/auth"
 	"rowcast/server/channel"
+	"rowcast/server/decisions"
 	"rowcast/server/feed"
 	"rowcast/server/hub"
 	"rowcast/server/jwks"
@@ -48,6 +49,7 @@ type instance struct {
 	presence *presence.Registry
 	feed     *feed.Feed
 	decider  *auth.Decider
+	recorder *decisions.Recorder // nil: no decision log is kept
 	sockets  *socket.Server
 	lease    *lease
 	house    *housekeeper
@@ -88,8 +90,14 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	in.decider = auth.NewDecider(auth.DeciderOptions{
 		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
 	})
+	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
+	in.lease.serve, in.lease.stop = in.open, in.leave
+	in.recorder = decisions.New(decisions.Options{
+		Log: c.DecisionLog == "log" || c.DecisionLog == "both", SQL: c.recordsDecisions(),
+		Pool: in.pool, Node: in.lease.id, Logger: in.component("decisions"), Metrics: in.metrics,
+	})
 	sessions := &channel.Options{
-		Hub: in.hub, Presence: in.presence, Decider: in.decider, Replayer: messages.NewReplayer(messages.ReplayOptions{
+		Hub: in.hub, Presence: in.presence, Decider: in.decider, Decisions: in.recorder, Replayer: messages.NewReplayer(messages.ReplayOptions{
 			Pool: in.pool, Reads: c.PoolSize / 5, MaxMessages: c.MaxReplayMessages, MaxPayload: c.MaxPayloadBytes, MaxQueue: c.MaxQueueBytes,
 			Logger: in.component("replay"), Metrics: in.metrics,
 		}), Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
@@ -104,12 +112,10 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	sockets.Open, sockets.Logger, sockets.Metrics = opener{verifier, sessions}.open, in.component("socket"), in.metrics
 	in.sockets = socket.NewServer(sockets)
 	in.rest = api.NewREST(api.RESTOptions{
-		Verifier: verifier, Decider: in.decider, Hub: in.hub, WhenHearing: in.feed.WhenHearing, Away: in.away, Origins: in.sockets.Origins(),
+		Verifier: verifier, Decider: in.decider, Decisions: in.recorder, Hub: in.hub, WhenHearing: in.feed.WhenHearing, Away: in.away, Origins: in.sockets.Origins(),
 		Presence: in.presence.State, PrivateOnly: c.PrivateOnly, MaxBodyBytes: c.MaxRESTBodyBytes, MaxPayloadBytes: c.MaxPayloadBytes,
 		MessagesPerSecond: c.MaxRESTMessages, BytesPerSecond: c.MaxRESTBytes, Logger: in.component("api"), Metrics: in.metrics,
 	})
-	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
-	in.lease.serve, in.lease.stop = in.open, in.leave
 	in.house = newHousekeeper(c, in.pool, in.lease.holds, in.component("housekeeping"))
 	in.health = &api.Health{Checks: []api.Check{
 		{Name: "database", Ask: in.house.ready},
@@ -148,6 +154,9 @@ func (in *instance) newVerifier() (*auth.Verifier, error) {
 	}
 	return auth.NewVerifier(o)
 }
+
+// recordsDecisions tells whether rows of realtime.decisions are written.
+func (c Config) recordsDecisions() bool { return c.DecisionLog == "sql" || c.DecisionLog == "both" }
 
 // hubOptions is what the settings say about rooms.
 func (c Config) hubOptions() hub.Options {
@@ -206,6 +215,7 @@ func (in *instance) run(ctx context.Context) error {
 	group.Go(func() { in.lease.run(leasing) })
 	group.Go(func() { in.decider.Run(work) })
 	group.Go(func() { in.house.run(work) })
+	group.Go(func() { in.recorder.Run(work) })
 	if in.keys != nil {
 		group.Go(func() { in.keys.Run(work) })
 	}

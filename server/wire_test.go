@@ -50,9 +50,7 @@ func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.S
 // newTestInstance prepares a server on free ports of the loopback.
 func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *instance {
 	t.Helper()
-	c := defaultConfig()
-	c.DatabaseURL, c.ListenDatabaseURL = db.PoolURL, db.URL
-	c.JWTSecret, c.Addr, c.AdminAddr = testSecret, "127.0.0.1:0", "127.0.0.1:0"
+	c := testConfig(db)
 	if change != nil {
 		change(&c)
 	}
@@ -62,6 +60,14 @@ func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func
 		t.Fatal(err)
 	}
 	return in
+}
+
+// testConfig is the default, on a database of a test.
+func testConfig(db *pgtest.DB) Config {
+	c := defaultConfig()
+	c.DatabaseURL, c.ListenDatabaseURL = db.PoolURL, db.URL
+	c.JWTSecret, c.Addr, c.AdminAddr = testSecret, "127.0.0.1:0", "127.0.0.1:0"
+	return c
 }
 
 // launch runs a server that may never be ready.

@@ -70,6 +70,9 @@ var Maintain string
 //go:embed message_room.sql
 var MessageRoom string
 
+//go:embed maintain_decisions.sql
+var MaintainDecisions string
+
 //go:embed messages.sql
 var Messages string
 
@@ -84,6 +87,9 @@ var MissedRange string
 
 //go:embed probe.sql
 var Probe string
+
+//go:embed record_decisions.sql
+var RecordDecisions string
 
 //go:embed replay_after.sql
 var ReplayAfter string

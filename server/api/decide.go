@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rowcast/server/auth"
+	"rowcast/server/decisions"
 	"rowcast/server/protocol"
 )
 
@@ -90,6 +91,7 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 		answer auth.Answer
 	}
 	answers := make(chan decided, len(topics)) // nobody who answers has to wait
+	began := time.Now()
 	open := make(map[string]bool, len(topics))
 	for _, topic := range topics {
 		open[topic] = true
@@ -100,7 +102,9 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 		select {
 		case d := <-answers:
 			delete(open, d.topic)
-			each(d.topic, q.denial(d.answer))
+			denial := q.denial(d.answer)
+			s.record(c, d.topic, d.answer, denial, time.Since(began))
+			each(d.topic, denial)
 		case <-ctx.Done():
 			why := "the database did not answer in time"
 			if c.Context().Err() != nil { // the caller has gone, which is no trouble of ours
@@ -112,6 +116,19 @@ func (s *REST) decide(c *call, q question, topics []string, each func(topic stri
 			return
 		}
 	}
+}
+
+// record puts an answer into the decision log.
+func (s *REST) record(c *call, topic string, a auth.Answer, d denial, took time.Duration) {
+	reason := a.Reason
+	if a.Err != nil {
+		reason = a.Err.Error()
+	}
+	s.Decisions.Record(decisions.Entry{
+		Event: decisions.Answered, Topic: topic, Subject: c.claims.Subject, Role: c.claims.Role,
+		Broadcast: decisions.Right(a.Broadcast), Presence: decisions.Right(a.Presence),
+		Code: string(d.code), SQLState: a.Code, Reason: reason, Generation: 1, Latency: took,
+	})
 }
 
 // hears waits until the database is heard: what is said on private channels before that reaches nobody for sure.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"rowcast/server/auth"
+	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
@@ -20,6 +21,7 @@ import (
 type RESTOptions struct {
 	Verifier    *auth.Verifier
 	Decider     *auth.Decider
+	Decisions   *decisions.Recorder // nil: none is kept
 	Hub         *hub.Hub
 	WhenHearing func(then func()) (cancel func()) // calls then once the database is heard
 	Away        func() (why string)               // why this server serves nobody at the moment; "" if it does

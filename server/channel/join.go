@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rowcast/server/auth"
+	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
 )
@@ -24,6 +25,7 @@ type Channel struct {
 	sub      *hub.Subscription
 	replaced protocol.Ref // join_ref of the channel whose place this one took, if its client is to be told of its end
 	since    time.Time    // when the join came
+	tenure   *decisions.Tenure
 
 	mu          sync.Mutex // guards all below
 	claims      auth.Claims
@@ -67,6 +69,9 @@ func (s *Session) join(m protocol.Message) {
 		c.answer(code, text)
 		return
 	}
+	if c.room.Private {
+		c.tenure = s.Decisions.Begin(c.name)
+	}
 	c.sub = hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
 	if c.wantsReplay() {
 		c.sub.AwaitReplay()
@@ -87,7 +92,7 @@ func (s *Session) takePlace(c *Channel) (old *Channel) {
 // supersede ends a channel whose place another join takes, and answers what it owes; closed tells that its client was
 // told phx_close already, because it had asked to leave.
 func (c *Channel) supersede() (closed bool) {
-	rest, first := c.finish()
+	rest, first := c.finish("")
 	if !first {
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"rowcast/server/auth"
+	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
 )
@@ -16,6 +17,7 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 	claims, presence := c.claims, c.presence.on
 	c.asked = c.generation
 	c.mu.Unlock()
+	c.tenure.Asked(claims.Subject, claims.Role)
 	s := c.session
 	request := auth.Request{
 		Topic: c.name, Claims: claims, Headers: s.identity.Headers,
@@ -25,6 +27,7 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 		request.Since = c.since // a join may be asked about more than once
 	}
 	s.Decider.Ask(request, func(a auth.Answer) {
+		c.tenure.Answered(a.Code, a.Reason)
 		s.Hub.Answer(sub, hub.Verdict{
 			Round:    round,
 			Rights:   hub.Rights{Broadcast: hub.Right(a.Broadcast), Presence: hub.Right(a.Presence)},
@@ -103,6 +106,7 @@ func (c *Channel) Decided(r hub.Rights) {
 		return // about an older token; the next decision is on its way
 	}
 	c.rights, c.held, c.refreshed = r, false, false
+	c.tenure.Decided(decisions.Right(r.Broadcast), decisions.Right(r.Presence))
 	c.letGo()
 }
 
@@ -201,7 +205,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 // closes. false: it had ended before.
 func (c *Channel) conclude(code protocol.Code, text, event string) bool {
 	s := c.session
-	rest, first := c.finish()
+	rest, first := c.finish(string(code))
 	if !first {
 		return false
 	}
@@ -256,7 +260,7 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 
 // end takes the channel out at the client's wish, or because its socket is gone.
 func (c *Channel) end() {
-	if rest, first := c.finish(); first {
+	if rest, first := c.finish(""); first {
 		c.refuseAll(rest.waiting, protocol.UnmatchedTopic)
 		c.void.Store(true)
 		c.session.forget(c)
@@ -273,14 +277,16 @@ type unanswered struct {
 	leaving  *protocol.Ref // of a phx_leave that came before the join was
 }
 
-// finish stops everything that could still happen to the channel; first is false if that was done before.
-func (c *Channel) finish() (rest unanswered, first bool) {
+// finish stops everything that could still happen to the channel; code is what its client is told. first is false if that
+// was done before.
+func (c *Channel) finish(code string) (rest unanswered, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return unanswered{}, false
 	}
 	c.ended = true
+	c.tenure.Ended(code)
 	if c.timer != nil {
 		c.timer.Stop()
 	}

@@ -15,6 +15,7 @@ import (
 
 	"rowcast/server/auth"
 	"rowcast/server/bucket"
+	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/messages"
 	"rowcast/server/metrics"
@@ -51,6 +52,7 @@ type Options struct {
 	Hub         *hub.Hub
 	Presence    *presence.Registry
 	Decider     *auth.Decider
+	Decisions   *decisions.Recorder // nil: none is kept
 	Replayer    *messages.Replayer
 	Verifier    *auth.Verifier
 	WhenHearing func(then func()) (cancel func()) // calls then once the feed hears

@@ -43,6 +43,7 @@ type Metrics struct {
 	Decisions           *prometheus.CounterVec // decisions by verdict (allowed, denied, error)
 	DecisionSeconds     prometheus.Histogram   // one decision round trip, a batch counted once
 	DecisionBatch       prometheus.Histogram   // requests in one round trip
+	DecisionsLost       prometheus.Counter     // entries that the decision log lacks
 	Marks               *prometheus.CounterVec // invalidations heard, by aim (subject, topic, both, all)
 	MarkedSubscriptions prometheus.Counter     // subscriptions put on hold by a mark
 	RevokeSeconds       prometheus.Histogram   // mark heard to channel cut
@@ -97,6 +98,7 @@ func New() *Metrics {
 	m.Decisions = m.counters("realtime_decisions_total", "Decisions made by Postgres.", "verdict")
 	m.DecisionSeconds = m.histogram("realtime_decision_seconds", "One decision round trip.", m.latencyBuckets)
 	m.DecisionBatch = m.histogram("realtime_decision_batch_requests", "Requests decided in one round trip.", prometheus.ExponentialBuckets(1, 2, 8))
+	m.DecisionsLost = m.counter("realtime_decision_log_lost_total", "Entries that the decision log lacks.")
 	m.Marks = m.counters("realtime_marks_total", "Invalidations heard.", "aim")
 	m.MarkedSubscriptions = m.counter("realtime_marked_subscriptions_total", "Subscriptions put on hold until decided again.")
 	m.RevokeSeconds = m.histogram("realtime_revoke_seconds", "From hearing that a right changed to the channel being cut.", m.latencyBuckets)
