@@ -261,7 +261,10 @@ func TestMigrationWaitsForNoTableForLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Rollback(context.Background())
-	if _, err := reader.Exec(t.Context(), "select from realtime.messages, realtime._marks, realtime._journal"); err != nil {
+	if _, err := reader.Exec(t.Context(), `do $$ declare t regclass; begin
+		for t in select oid from pg_class where relnamespace = 'realtime'::regnamespace and relkind in ('r', 'p') and relname <> 'schema_version' loop
+			execute format('lock table %s in access share mode', t);
+		end loop; end $$`); err != nil {
 		t.Fatal(err)
 	}
 	impatient := fstest.MapFS{}
