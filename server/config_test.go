@@ -52,7 +52,7 @@ func TestEverySettingAsFlagAndEnvironment(t *testing.T) {
 	t.Parallel()
 	samples := map[string][2]string{"text": {"one", "two"}, "URL": {"postgres://a/b", "postgres://c/d"}, "list": {"one two", "three"},
 		"host:port": {"127.0.0.1:1", ":2"}, "number": {"7000", "8000"}, "duration": {"1m0s", "2h0m0s"}, "true|false": {"true", "false"},
-		"debug|info|warn|error": {"debug", "error"}, "auto|text|json": {"text", "json"}}
+		"debug|info|warn|error": {"debug", "error"}, "auto|text|json": {"text", "json"}, "off|log|sql|both": {"sql", "both"}}
 	samples["JSON"] = [2]string{octKeySet, strings.Replace(octKeySet, "k1", "k2", 1)}
 	for _, s := range settings {
 		t.Run(s.name, func(t *testing.T) {
