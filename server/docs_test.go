@@ -24,6 +24,7 @@ func TestListsInTheDocumentation(t *testing.T) {
 	pages := map[string]string{
 		"../docs/codes.md":   codesPage(t),
 		"../docs/metrics.md": metricsPage(),
+		"../docs/lint.md":    lintPage(),
 	}
 	for path, want := range pages {
 		if *update {

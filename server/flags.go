@@ -99,9 +99,16 @@ func (f *commandFlags) parseOnly(args []string, env environment) (Config, error)
 	return c, err
 }
 
+// command is how the subcommand is called: the words of the synopsis before its arguments.
 func (f *commandFlags) command() string {
-	name, _, _ := strings.Cut(f.synopsis, " ")
-	return name
+	var words []string
+	for word := range strings.FieldsSeq(f.synopsis) {
+		if strings.ContainsAny(word, "[-|<") || word == strings.ToUpper(word) {
+			break
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
 }
 
 func (f *commandFlags) explain(err error) error {

@@ -46,6 +46,9 @@ var Heartbeat string
 //go:embed horizon.sql
 var Horizon string
 
+//go:embed inspect.sql
+var Inspect string
+
 //go:embed lease_acquire.sql
 var LeaseAcquire string
 
@@ -106,6 +109,9 @@ var Roles string
 //go:embed settings.sql
 var Settings string
 
+//go:embed table_exists.sql
+var TableExists string
+
 //go:embed auth.sql
 var Auth string
 
@@ -131,6 +137,15 @@ var DevRemove string
 //
 //go:embed policies/*.sql
 var Policies embed.FS
+
+// Lint are the rules of `rowcast policy lint`, and Doctor those checks of `rowcast doctor` that ask the database, one file
+// each. Each gives what it finds: an object, what is wrong with it, and how to mend it. $1 is a JSON object of settings.
+var (
+	//go:embed lint/*.sql
+	Lint embed.FS
+	//go:embed doctor/*.sql
+	Doctor embed.FS
+)
 
 // Bench is what `make bench` asks; the server does not.
 //

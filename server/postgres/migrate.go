@@ -26,6 +26,8 @@ const (
 	versionTable = "realtime.schema_version"
 
 	migrateConnectTimeout = 10 * time.Second
+	// cancelDelay is how long Postgres may take to cancel a statement before its connection is given up.
+	cancelDelay = time.Second
 	// migrateLockTimeout is how long a server waits while another one migrates.
 	migrateLockTimeout = 2 * time.Minute
 	// migrateLockSlice is how long one transaction waits before it lets its connection go: behind a pooler every waiting
@@ -245,7 +247,7 @@ func (m Migrator) connect(ctx context.Context) (*pgx.Conn, error) {
 		config.ConnectTimeout = migrateConnectTimeout
 	}
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelDelay}
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
