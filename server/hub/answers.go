@@ -26,6 +26,7 @@ func (e rebind) apply(w *worker) {
 	if s.gate.state == gateNew || s.gate.state == gateEnded {
 		return
 	}
+	before := s.subject
 	w.unindex(s)
 	s.subject = canonical(e.subject)
 	w.index(s)
@@ -33,7 +34,9 @@ func (e rebind) apply(w *worker) {
 		s.gate.round++
 		s.gate.asking = false
 	}
-	w.mark(s, &marking{mark: Mark{Lenient: true}, heard: time.Now()})
+	// Marks of another subject did not reach this subscription before, and those of the old one do not any more: what is
+	// told from here on may fall into a time in which neither had the right.
+	w.mark(s, &marking{mark: Mark{Lenient: s.subject == before}, heard: time.Now()})
 }
 
 // answer is what Postgres said.
