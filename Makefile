@@ -24,6 +24,7 @@ soak: ## a crowd, races, models and attacks at full size (SOAK_RACES interleavin
 	RESUME_MESSAGES=$(SOAK_RESUMED) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v -run '^TestResumeAcrossKilledServers$$' ./server
 	HOSTILE_CONNECTS=100000 HOSTILE_JOINS=100000 HOSTILE_FLOOD=1000000 go run ./server/pgtest/with go test -timeout 24h -count 1 -v \
 		-run '^(TestConnectionChurn|TestVeryManyTopics|TestFloods)$$' ./server
+	EXPLORE=all go test -timeout 24h -count 1 -v -run '^TestEveryOrderOfEvents$$' ./server/hub
 	RACE_ROUNDS=$$(($(SOAK_RACES) / 2)) MODEL_RUNS=$(SOAK_MODELS) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v \
 		-run '^(TestRaceOfRevocations|TestNothingIsDeliveredWithoutTheRight)$$' ./server ./server/hub
 

@@ -33,6 +33,8 @@ func scenes() []*scene {
 			transaction(revokes().by(Mark{Topic: modelTopic})), transaction(grants().by(Mark{Subject: subjectName(0)})), transaction(sends(), revokes().by(Mark{}))}},
 		{name: "lenient marks", seats: member, clients: 1, transactions: [][]statement{
 			transaction(revokes().by(lenient)), transaction(sends()), transaction(grants().by(lenient))}},
+		{name: "lenient marks while joining", seats: joins, clients: 1, transactions: [][]statement{
+			transaction(revokes().by(lenient)), transaction(sends()), transaction(grants().by(lenient))}},
 		{name: "lenient marks beside strict ones", seats: member, clients: 1, transactions: append(change, transaction(touches()))},
 		{name: "one extension of two", seats: joins, clients: 1, transactions: [][]statement{
 			transaction(becomes(0, rightToPresence)), transaction(sends()), transaction(grants())}},
@@ -48,6 +50,7 @@ func scenes() []*scene {
 			transaction(becomes(1, rightToAll)), transaction(revokes(), sends())}},
 		{name: "forged marks", seats: member, clients: 1, forgeries: []Mark{lying, foreign}, transactions: [][]statement{
 			transaction(revokes()), transaction(grants(), sends())}},
+		{name: "a forged mark between", seats: member, clients: 1, forgeries: []Mark{foreign}, transactions: change},
 		{name: "forged marks while joining", seats: joins, forgeries: []Mark{{XID: xidOf(0), Subject: subjectName(0)}}, begin: outsider, transactions: change},
 		{name: "merged marks", seats: member, merging: true, clients: 1, forgeries: []Mark{exact}, transactions: change},
 		{name: "merged marks while joining", seats: joins, merging: true, forgeries: []Mark{exact}, begin: outsider, transactions: [][]statement{
