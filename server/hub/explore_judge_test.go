@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"math/bits"
 
 	"rowcast/server/protocol"
 )
@@ -305,6 +306,9 @@ func (s *state) checkRest() {
 		}
 		if missing > m.withheld && !m.warned {
 			m.violation("%d frames missing, %d withheld", missing, m.withheld)
+		}
+		if given := bits.OnesCount32(m.delivered); m.withheld > bits.OnesCount32(s.told)+s.sent-given {
+			m.violation("%d frames withheld, which is more than there were", m.withheld)
 		}
 		if !m.marked && !m.warned && m.withheld > 0 {
 			m.violation("%d frames withheld, and nothing said that rights changed", m.withheld)

@@ -132,16 +132,6 @@ func snapshotOf(over uint16) snapshot.Snapshot {
 	return s
 }
 
-// messages are those of a transaction, by number.
-func (c *scene) messages(transaction int) (numbers []int) {
-	for n, p := range c.origin {
-		if p.transaction == transaction {
-			numbers = append(numbers, n)
-		}
-	}
-	return numbers
-}
-
 // right of a subject after so many commits.
 func (s *state) right(subject, commits int) uint8 {
 	right := rightToAll

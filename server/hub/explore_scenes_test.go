@@ -53,6 +53,8 @@ func scenes() []*scene {
 		{name: "a forged mark between", seats: member, clients: 1, forgeries: []Mark{foreign}, transactions: change},
 		{name: "forged marks while joining", seats: joins, forgeries: []Mark{{XID: xidOf(0), Subject: subjectName(0)}}, begin: outsider, transactions: change},
 		{name: "merged marks", seats: member, merging: true, clients: 1, forgeries: []Mark{exact}, transactions: change},
+		{name: "merged marks of two, behind one of them", seats: member, merging: true, forgeries: []Mark{{XID: xidOf(0), Subject: subjectName(0), Topic: modelTopic}}, transactions: [][]statement{
+			transaction(grants()), transaction(revokes()), transaction(sends())}},
 		{name: "merged marks while joining", seats: joins, merging: true, forgeries: []Mark{exact}, begin: outsider, transactions: [][]statement{
 			transaction(grants(), sends()), transaction(revokes())}},
 		{name: "asking waits", seats: []seating{{here: true, turnsInto: 1}}, paced: true, begin: two, transactions: change},
