@@ -36,27 +36,60 @@ end $$;
 -- +goose StatementEnd
 comment on function realtime._become(text, text, text, text) is 'Puts on a user''s role and claims until the enclosing block ends.';
 
+-- Where to put an instant that the answer depends on? Not into a setting: what a policy sets is undone with the probe. An
+-- error outlives it, and this one is no user's to catch: WHEN OTHERS leaves assert_failure alone.
+-- +goose StatementBegin
+create function realtime.valid_until(at timestamptz) returns boolean
+  language plpgsql stable strict parallel restricted as $$
+declare known text := nullif(current_setting('realtime.until', true), '');  -- microseconds; null: nobody decides
+begin
+  if at <= statement_timestamp() then return false; end if;
+  if known is not null and extract(epoch from at) * 1000000 < known::numeric then
+    raise exception using errcode = 'assert_failure', detail = trunc(extract(epoch from at) * 1000000)::text,
+      message = format('the decision is good until %s', at);
+  end if;
+  return true;
+end $$;
+-- +goose StatementEnd
+comment on function realtime.valid_until(timestamptz) is
+  'For use in policies: true while the instant is in the future; sessions whose rights depend on it are decided again when it comes.';
+
 -- Not SET search_path: the policies' own functions must find what they find in the server's session.
 -- +goose StatementBegin
 create function realtime._decide(topics text[], extensions text[], roles text[], claims text[], headers text[], bypass_roles text[])
-  returns table (request int, receive boolean, send boolean, code text, reason text, snapshot text)
+  returns table (request int, receive boolean, send boolean, code text, reason text, valid_for double precision, snapshot text)
   language plpgsql as $$
 #variable_conflict use_variable
 declare
   probe   uuid := gen_random_uuid();
   timer   interval := current_setting('statement_timeout')::interval;
   late    timestamptz := case when timer > interval '0' then statement_timestamp() + timer else 'infinity' end;
-  seen    boolean;
   refusal text;
   vetted  text;               -- the role that refusal is about
+  meddled boolean;            -- users' triggers may make another row of the probe
+  step    text;               -- both, send, receive: what is being asked
+  plain   boolean;            -- what was asked of both sides was a policy's plain no
+  until   numeric;            -- the earliest instant that valid_until() has told of, in microseconds
+  told    numeric;
+  passes  int;                -- because of such instants
+  seen    boolean;
   kept    boolean;
-  source_schema text; source_constraint text; source_context text;
+  passed  boolean;            -- the policies let the probe through
+  sends   text;               -- why not
+  state text; message text; detail text; context text; source_schema text; source_constraint text;
 begin
   -- Taken before the first probe: what this snapshot does not see, the answers may not have seen either.
   snapshot := pg_current_snapshot()::text;
+  with recursive part(oid) as (
+    select 'realtime.messages'::regclass::oid
+    union all select inhrelid from part join pg_inherits on inhparent = part.oid)
+  select exists (select from part join pg_trigger on tgrelid = part.oid
+                  where tgtype::int & 7 = 7 and not tgisinternal and tgenabled <> 'D')  -- FOR EACH ROW, BEFORE, INSERT
+    into meddled;
+
   for i in 1 .. cardinality(topics) loop
     exit when i > 1 and clock_timestamp() > late;  -- see query_canceled below: a policy's function has swallowed it
-    request := i; receive := false; send := false; code := null; reason := null;
+    request := i; receive := false; send := false; code := null; reason := null; valid_for := null;
 
     if i = 1 or vetted is distinct from roles[i] then
       vetted := roles[i];
@@ -68,72 +101,109 @@ begin
       continue;
     end if;
 
-    -- Each block below ends in an error, always: role, settings, rows, and whatever a policy's function did to any of
-    -- them, are then back as they were before the next question is asked. Only plpgsql variables outlive it.
+    -- An INSERT with RETURNING is held to the INSERT and the SELECT policies: if it passes, both rights are there. If not,
+    -- the INSERT alone tells whether sending is. Where it does not, a row has to be looked for.
+    step := case when meddled then 'receive' else 'both' end;
+    plain := false; sends := null; until := 'infinity'; passes := 0;
+    loop
+      -- The block ends in an error, always: role, settings, rows, and whatever a policy's function did to any of them, are
+      -- then back as they were before the next question is asked. Only plpgsql variables outlive it.
+      seen := null;
+      begin
+        if (step <> 'both' or passes > 0) and clock_timestamp() > late then
+          raise query_canceled using message = 'the policies have used up statement_timeout';
+        end if;
+        if step = 'receive' then
+          -- A row of this topic, put there as owner, looked for as the user.
+          insert into realtime.messages as m (id, topic, extension, inserted_at, updated_at)
+            values (probe, topics[i], extensions[i], '0001-01-01', '0001-01-01')
+            returning m.topic = topics[i] and m.extension = extensions[i] into kept;
+          if not kept then  -- by a user's trigger: right for what is stored, but it is not what was asked
+            update realtime.messages m set topic = topics[i], extension = extensions[i] where m.id = probe and m.inserted_at = '0001-01-01'
+              returning m.topic = topics[i] and m.extension = extensions[i] into kept;
+          end if;
+          if kept is not true then
+            raise exception using errcode = 'RB001', message = 'a trigger on realtime.messages keeps the probe row out';
+          end if;
+          perform set_config('realtime.until', until::text, true);
+          perform realtime._become(topics[i], roles[i], claims[i], headers[i]);
+          select exists (select from realtime.messages m where m.id = probe and m.inserted_at = '0001-01-01') into seen;
+          raise exception using errcode = 'RB001';
+        end if;
+        -- An INSERT that passes the policies dies on our own CHECK. Nothing is written, no xid is taken.
+        perform set_config('realtime.probe', probe || ' ' || extensions[i] || ' ' || topics[i], true),
+                set_config('realtime.until', until::text, true);
+        perform realtime._become(topics[i], roles[i], claims[i], headers[i]);
+        if step = 'both' then  -- the columns that are looked at in the row, above
+          insert into realtime.messages (id, topic, extension) values (probe, topics[i], extensions[i]) returning id = probe and inserted_at is not null into kept;
+        else
+          insert into realtime.messages (id, topic, extension) values (probe, topics[i], extensions[i]);
+        end if;
+        raise exception using errcode = 'RB001',
+          message = case when found then 'a trigger or a policy changes the probe, which was stored' else 'a trigger on realtime.messages keeps the probe row out' end;
+      exception
+        -- The timer fires once a statement: the next slow policy would run without one. And whoever waits for a lock keeps
+        -- the others waiting.
+        when query_canceled or lock_not_available then
+          code := sqlstate; receive := null; send := null;
+          reason := case step when 'both' then 'receive or send' else step end || ': ' || sqlerrm;
+          return next;
+          return;
+        when assert_failure or others then
+          get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail, context = pg_exception_context,
+                                  source_schema = schema_name, source_constraint = constraint_name;
+      end;
 
-    -- May receive: a row of this topic, put there as owner, looked for as the user.
-    seen := null;
-    begin
-      insert into realtime.messages as m (id, topic, extension, inserted_at, updated_at)
-        values (probe, topics[i], extensions[i], '0001-01-01', '0001-01-01')
-        returning m.topic = topics[i] and m.extension = extensions[i] into kept;
-      if not kept then  -- by a user's trigger: right for what is stored, but it is not what was asked
-        update realtime.messages m set topic = topics[i], extension = extensions[i] where m.id = probe and m.inserted_at = '0001-01-01'
-          returning m.topic = topics[i] and m.extension = extensions[i] into kept;
+      if state = 'P0004' and split_part(context, E'\n', 1) like '%valid_until(timestamp with time zone)%' then
+        told := substring(detail from '^\d{1,30}$')::numeric;
+        if told < until then  -- each is earlier than the last, but there may be very many
+          until := told; passes := passes + 1;
+          continue when passes <= 20;
+          state := '54000'; message := 'valid_until() is asked about too many instants';
+        end if;
       end if;
-      if kept is not true then
-        raise exception using errcode = 'RB001', message = 'a trigger on realtime.messages keeps the probe row out';
-      end if;
-      perform realtime._become(topics[i], roles[i], claims[i], headers[i]);
-      select exists (select from realtime.messages m where m.id = probe and m.inserted_at = '0001-01-01') into seen;
-      raise exception using errcode = 'RB001';
-    exception
-      -- The timer fires once a statement: the next slow policy would run without one. And whoever waits for a lock keeps
-      -- the others waiting.
-      when query_canceled or lock_not_available then
-        code := sqlstate; reason := 'receive: ' || sqlerrm; receive := null; send := null;
-        return next;
-        return;
-      when assert_failure or others then
+      -- The same error out of a policy's function, by another INSERT or by hand, says nothing about this row: the INSERT
+      -- above must be the innermost thing that failed.
+      passed := split_part(context, E'\n', 1) like '%insert into realtime.messages (id, topic, extension)%'
+                and split_part(context, E'\n', 2) like '%\_decide(%';
+      plain  := plain or step = 'both' and passed and state = '42501' and message like 'new row violates row-level security policy%';
+      passed := passed and state = '23514' and source_schema = 'realtime' and source_constraint = 'messages_probe';
+
+      if step = 'both' then
+        receive := passed; send := passed;
+        exit when passed;
+        step := 'send';
+      elsif step = 'send' then
+        send := passed;
+        if not passed then
+          sends := 'send: ' || message;
+          if state <> '42501' then code := coalesce(code, state); end if;
+        elsif plain then
+          reason := 'receive: no policy lets this role see the topic';
+        end if;
+        exit when meddled or passed and plain;
+        step := 'receive';
+      else
         receive := coalesce(seen, false);
         if seen is null then
-          code := sqlstate; reason := 'receive: ' || sqlerrm;
+          code := state; reason := 'receive: ' || message;
         elsif not seen then
           reason := 'receive: no policy lets this role see the topic';
         end if;
-    end;
-
-    -- May send: an INSERT that passes the policies and then dies on our own CHECK. Nothing is written, no xid is taken.
-    begin
-      if clock_timestamp() > late then
-        raise query_canceled using message = 'the policies have used up statement_timeout';
+        exit when not meddled;
+        step := 'send';
       end if;
-      perform set_config('realtime.probe', probe || ' ' || extensions[i] || ' ' || topics[i], true);
-      perform realtime._become(topics[i], roles[i], claims[i], headers[i]);
-      insert into realtime.messages (id, topic, extension) values (probe, topics[i], extensions[i]);
-      raise exception using errcode = 'RB001',
-        message = case when found then 'a trigger or a policy changes the probe, which was stored' else 'a trigger on realtime.messages keeps the probe row out' end;
-    exception
-      when query_canceled or lock_not_available then
-        code := sqlstate; reason := 'send: ' || sqlerrm; receive := null; send := null;
-        return next;
-        return;
-      when assert_failure or others then
-        get stacked diagnostics source_schema = schema_name, source_constraint = constraint_name, source_context = pg_exception_context;
-        -- The same error out of a policy's function, by another INSERT or by hand, says nothing about this row: the
-        -- INSERT above must be the innermost thing that failed.
-        send := sqlstate = '23514' and source_schema = 'realtime' and source_constraint = 'messages_probe'
-                and split_part(source_context, E'\n', 1) like '%insert into realtime.messages (id, topic, extension)%'
-                and split_part(source_context, E'\n', 2) like '%\_decide(%';
-        if not send and sqlstate <> '42501' then code := coalesce(code, sqlstate); end if;
-        if not send then reason := concat_ws('; ', reason, 'send: ' || sqlerrm); end if;
-    end;
+    end loop;
+    reason := nullif(concat_ws('; ', reason, sends), '');
+    if until < 'infinity' then
+      valid_for := until / 1000000 - extract(epoch from statement_timestamp());
+    end if;
     return next;
   end loop;
 end $$;
 -- +goose StatementEnd
 comment on function realtime._decide(text[], text[], text[], text[], text[], text[]) is
-  'Asks the policies on realtime.messages, as the roles in question, one request per array position. code null: answered; an SQLSTATE: refused because of it; receive and send null with 57014 or 55P03: timed out. Requests at the end without a row were not asked. snapshot is what all answers have seen at least.';
+  'Asks the policies on realtime.messages, as the roles in question, one request per array position. code null: answered; an SQLSTATE: refused because of it; receive and send null with 57014 or 55P03: timed out. Requests at the end without a row were not asked. valid_for: seconds from the start of the statement to the first instant that the answer depends on by valid_until(); null: none. snapshot is what all answers have seen at least.';
 
 -- +goose StatementBegin
 create function realtime.can(action text, topic text, extension text default 'broadcast', claims jsonb default null, role text default null)
@@ -179,5 +249,6 @@ revoke execute on function
 set local lock_timeout = '5s';
 drop function realtime.can(text, text, text, jsonb, text);
 drop function realtime._decide(text[], text[], text[], text[], text[], text[]);
+drop function realtime.valid_until(timestamptz);
 drop function realtime._become(text, text, text, text);
 drop function realtime._refusal(name, text[]);

@@ -136,6 +136,7 @@ type ask struct {
 type answer struct {
 	Receive, Send string
 	Code, Reason  string
+	ValidFor      bool // there is an instant that it depends on
 }
 
 func verdict(b *bool) string {
@@ -177,8 +178,9 @@ func decide(t *testing.T, conn *pgx.Conn, asks ...ask) []answer {
 	var receive, send *bool
 	var code, reason *string
 	var snapshot string
-	_, err = pgx.ForEachRow(rows, []any{&request, &receive, &send, &code, &reason, &snapshot}, func() error {
-		a := answer{Receive: verdict(receive), Send: verdict(send)}
+	var validFor *float64
+	_, err = pgx.ForEachRow(rows, []any{&request, &receive, &send, &code, &reason, &snapshot, &validFor}, func() error {
+		a := answer{Receive: verdict(receive), Send: verdict(send), ValidFor: validFor != nil}
 		if code != nil {
 			a.Code = *code
 		}
@@ -226,7 +228,7 @@ func leavesNothing(t *testing.T, db *pgtest.DB, conn *pgx.Conn, work func()) {
 	look := func() string {
 		return value[string](t, conn, `select concat_ws(' · ',
 			current_user, current_setting('role'), current_setting('search_path'), current_setting('row_security'), 
-			nullif(current_setting('realtime.topic', true), ''), nullif(current_setting('realtime.probe', true), ''),
+			nullif(current_setting('realtime.topic', true), ''), nullif(current_setting('realtime.probe', true), ''), nullif(current_setting('realtime.until', true), ''),
 			nullif(current_setting('request.jwt.claims', true), ''), nullif(current_setting('request.jwt.claim.sub', true), ''),
 			nullif(current_setting('request.jwt.claim.role', true), ''), nullif(current_setting('request.headers', true), ''))`)
 	}

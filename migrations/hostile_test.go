@@ -101,8 +101,8 @@ func TestSlowPolicies(t *testing.T) {
 		"create policy slow_out on realtime.messages for insert with check (case when topic = 'slow out' then public.slow() end)",
 		"create function public.gives_up() returns boolean language plpgsql as $$ begin raise exception using errcode = '57014'; end $$",
 		"create function public.stubborn() returns boolean language plpgsql as $$ begin perform public.slow(); return true; exception when query_canceled then return true; end $$",
-		"create policy stubborn_in on realtime.messages for select using (case when topic = 'stubborn in' then public.stubborn() else topic = 'stubborn out' end)",
-		"create policy stubborn_out on realtime.messages for insert with check (case when topic like 'stubborn %' then public.stubborn() end)",
+		"create policy stubborn_in on realtime.messages for select using (topic like 'stubborn %')",
+		"create policy stubborn_out on realtime.messages for insert with check (case when topic like 'stubborn %' then public.stubborn() and topic = 'stubborn out' end)",
 		"create policy gives_up on realtime.messages for select using (case when topic = 'gives up' then public.gives_up() end)")
 	exec(t, conn, "set statement_timeout = '300ms'")
 	yes := answer{Receive: "yes", Send: "yes"}
@@ -112,7 +112,7 @@ func TestSlowPolicies(t *testing.T) {
 		want []answer
 	}{
 		{"receive", []ask{allowed, {topic: "slow in"}, allowed}, []answer{yes, {Code: "57014", Reason: "receive: canceling statement due to statement timeout"}}},
-		{"send", []ask{allowed, {topic: "slow out"}, allowed}, []answer{yes, {Code: "57014", Reason: "send: canceling statement due to statement timeout"}}},
+		{"send", []ask{allowed, {topic: "slow out"}, allowed}, []answer{yes, {Code: "57014", Reason: "receive or send: canceling statement due to statement timeout"}}},
 		{"two", []ask{{topic: "slow in"}, {topic: "slow in"}}, []answer{{Code: "57014", Reason: "receive: canceling statement due to statement timeout"}}},
 		{"raised by hand", []ask{{topic: "gives up"}, allowed}, []answer{{Code: "57014", Reason: "receive: 57014"}}},
 		// Whoever swallows the cancellation has used up the timer as well.

@@ -11,13 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"rowcast/server/feed"
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
-	"rowcast/sql"
 )
 
 // Right is what Postgres said about one extension of a topic.
@@ -38,6 +35,7 @@ type Request struct {
 type Answer struct {
 	Broadcast, Presence Right
 	Snapshot            snapshot.Snapshot // what the decision saw at least
+	Until               time.Time         // when it has to be made again, because of valid_until(); zero: never
 	Code                string            // SQLSTATE, where it was not a policy's plain no
 	Reason              string            // in Postgres' words; for operators, never for clients
 	Err                 error             // Postgres could not be asked, or could not tell
@@ -180,17 +178,22 @@ func (d *Decider) Run(ctx context.Context) {
 	group.Wait()
 }
 
-// work decides what is in a lane. What has waited too long, behind slow policies, is given up unasked.
+// work decides what is in a lane. What has waited too long, behind slow policies, is given up unasked; what has turned out
+// to be slow meanwhile goes to its own lane.
 func (d *Decider) work(ctx context.Context, l *lane, max int) {
 	for batch := l.take(max); batch != nil; batch = l.take(max) {
-		late := func(a *ask) bool {
-			if !a.late() {
+		elsewhere := func(a *ask) bool {
+			switch {
+			case a.late():
+				d.answer(a, Answer{Err: cmp.Or(a.trouble, errLate)})
+			case max > 1 && d.isSlow(a.Topic):
+				d.put(a)
+			default:
 				return false
 			}
-			d.answer(a, Answer{Err: cmp.Or(a.trouble, errLate)})
 			return true
 		}
-		if batch = slices.DeleteFunc(batch, late); len(batch) > 0 {
+		if batch = slices.DeleteFunc(batch, elsewhere); len(batch) > 0 {
 			d.decide(ctx, batch)
 		}
 	}
@@ -198,14 +201,15 @@ func (d *Decider) work(ctx context.Context, l *lane, max int) {
 
 // decide asks one batch and answers it.
 func (d *Decider) decide(ctx context.Context, batch []*ask) {
-	// A change of role costs Postgres a new plan for both probes.
+	// A change of role costs Postgres a new plan for each probe.
 	slices.SortStableFunc(batch, func(a, b *ask) int { return strings.Compare(a.Claims.Role, b.Claims.Role) })
+	questions, which := distinct(batch)
 	var fence *feed.Fence
 	if slices.ContainsFunc(batch, func(a *ask) bool { return a.Fenced }) {
 		fence = d.options.Feed.NewFence()
 	}
 	start := time.Now()
-	answers, err := d.question(ctx, batch, fence)
+	answers, err := d.ask(ctx, questions, fence)
 	d.options.Metrics.DecisionSeconds.Observe(time.Since(start).Seconds())
 	d.options.Metrics.DecisionBatch.Observe(float64(len(batch)))
 	if err != nil {
@@ -220,12 +224,12 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 	var fenced []func()
 	var unasked []*ask
 	for i, a := range batch {
-		answer := answers[i]
+		answer := answers[which[i]]
 		if answer != nil && endsBatch(answer.Code) {
 			d.setSlow(a.Topic)
 		}
 		// The batch ended before it; or with it, which does not say by whose policies the time was used up.
-		if answer == nil || answer.Code == timedOut && len(batch) > 1 {
+		if answer == nil || answer.Code == timedOut && len(questions) > 1 {
 			unasked = append(unasked, a)
 			continue
 		}
@@ -290,97 +294,4 @@ func (d *Decider) answer(a *ask, answer Answer) {
 	}
 	d.options.Metrics.Decisions.WithLabelValues(verdict).Inc()
 	a.done(answer)
-}
-
-// question is one round trip: limits, the decisions, and the fence that is queued behind them.
-func (d *Decider) question(ctx context.Context, batch []*ask, fence *feed.Fence) ([]*Answer, error) {
-	var topics, extensions, roles, claims, headers []string
-	var owner []int // of each array position: its place in the batch
-	for i, a := range batch {
-		for _, extension := range a.extensions() {
-			owner = append(owner, i)
-			topics = append(topics, a.Topic)
-			extensions = append(extensions, extension)
-			roles = append(roles, a.Claims.Role)
-			claims = append(claims, string(a.Claims.Raw))
-			headers = append(headers, a.Headers)
-		}
-	}
-	answers := make([]*Answer, len(batch))
-	err := postgres.Short(ctx, d.options.Pool, decideLimits, fence != nil,
-		func(b *pgx.Batch) {
-			b.Queue(sql.Decide, topics, extensions, roles, claims, headers, d.options.BypassRoles)
-			if fence != nil {
-				b.Queue(sql.Heartbeat, fence.Payload())
-			}
-		},
-		func(results pgx.BatchResults) error {
-			rows, err := results.Query()
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			got := 0
-			for ; rows.Next(); got++ {
-				if err := read(rows, answers, owner, extensions); err != nil {
-					return err
-				}
-			}
-			if err := rows.Err(); err != nil {
-				return err
-			}
-			// A request of which one extension was not asked is not answered.
-			for _, i := range owner[got:] {
-				if answers[i] != nil && !endsBatch(answers[i].Code) {
-					answers[i] = nil
-				}
-			}
-			if fence != nil {
-				_, err = results.Exec()
-			}
-			return err
-		})
-	return answers, err
-}
-
-func (a *ask) extensions() []string {
-	if a.Presence {
-		return []string{"broadcast", "presence"}
-	}
-	return []string{"broadcast"}
-}
-
-// read takes one row into the answer it belongs to.
-func read(rows pgx.Rows, answers []*Answer, owner []int, extensions []string) error {
-	var request int
-	var receive, send *bool
-	var code, reason *string
-	var seen string
-	if err := rows.Scan(&request, &receive, &send, &code, &reason, &seen); err != nil {
-		return err
-	}
-	i := owner[request-1]
-	if answers[i] == nil {
-		snap, err := snapshot.Parse(seen)
-		if err != nil {
-			return err
-		}
-		answers[i] = &Answer{Snapshot: snap}
-	}
-	answer := answers[i]
-	right := &answer.Broadcast
-	if extensions[request-1] == "presence" {
-		right = &answer.Presence
-	}
-	right.Receive, right.Send = receive != nil && *receive, send != nil && *send
-	if reason != nil {
-		answer.Reason = strings.TrimPrefix(answer.Reason+"; "+extensions[request-1]+": "+*reason, "; ")
-	}
-	if code != nil {
-		answer.Code = *code
-	}
-	if answer.Code == timedOut || saysNothing(answer.Code) { // half an answer is none
-		answer.Broadcast, answer.Presence = Right{}, Right{}
-	}
-	return nil
 }

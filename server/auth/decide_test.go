@@ -101,6 +101,40 @@ func TestEveryRequestGetsItsOwnAnswer(t *testing.T) {
 	}
 }
 
+// Who asks the same at the same time is given one answer, trouble or not.
+func TestTheSameIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db.Admin, policies+`create sequence asked; grant usage on sequence asked to authenticated;
+		create policy counts on realtime.messages as restrictive for insert to authenticated with check (nextval('public.asked') > 0);`)
+	d := decider(t, db)
+	var requests []auth.Request
+	for i := range 400 {
+		r := request("t-2", "2")
+		switch {
+		case i%100 == 50:
+			r = request("t-3", "3")
+		case i%100 == 51:
+			r = request("sleep", "2")
+		}
+		requests = append(requests, r)
+	}
+	for i, a := range ask(t, d, requests...) {
+		switch topic := requests[i].Topic; {
+		case topic == "sleep":
+			if a.Code != "57014" && a.Err == nil || a.Broadcast != (auth.Right{}) {
+				t.Errorf("sleep: %+v", a)
+			}
+		case a.Err != nil || !a.Broadcast.Receive || a.Broadcast.Send != (topic == "t-2"):
+			t.Errorf("%s: %+v", topic, a)
+		}
+	}
+	var asked int
+	if err := db.Admin.QueryRow(t.Context(), "select last_value from asked").Scan(&asked); err != nil || asked > 200 {
+		t.Errorf("asked %d times (%v)", asked, err)
+	}
+}
+
 func TestTroubleStaysWithWhoMakesIt(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

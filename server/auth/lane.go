@@ -5,6 +5,10 @@ import (
 	"sync"
 )
 
+// lookahead is among how many batches requests are looked for that are of one role: a change of role costs Postgres more than
+// another request does.
+const lookahead = 8
+
 // lane is a queue of requests. Subscriptions bound it: each has one request that counts, and now and then a void one.
 type lane struct {
 	mu     sync.Mutex // guards all below
@@ -22,7 +26,8 @@ func (l *lane) put(a *ask) {
 	l.mu.Unlock()
 }
 
-// take waits for requests and gives the first of them, as many as may share a question, up to max; nil once closed.
+// take waits for requests and gives some that may share a question, up to max: the first, those of the same role, and then
+// the next. nil once closed.
 func (l *lane) take(max int) []*ask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,13 +37,23 @@ func (l *lane) take(max int) []*ask {
 	if l.closed {
 		return nil
 	}
-	n := 1
-	for !l.asks[0].single && n < min(max, len(l.asks)) && !l.asks[n].single {
-		n++
+	first := l.asks[0]
+	if first.single || max == 1 {
+		l.asks = slices.Delete(l.asks, 0, 1)
+		return []*ask{first}
 	}
-	batch := make([]*ask, n)
-	copy(batch, l.asks)
-	l.asks = slices.Delete(l.asks, 0, n)
+	ahead := l.asks[:min(len(l.asks), max*lookahead)]
+	batch := make([]*ask, 0, min(max, len(ahead)))
+	for _, same := range []bool{true, false} {
+		for i, a := range ahead {
+			if len(batch) < max && a != nil && !a.single && same == (a.Claims.Role == first.Claims.Role) {
+				batch = append(batch, a)
+				ahead[i] = nil
+			}
+		}
+	}
+	left := slices.DeleteFunc(ahead, func(a *ask) bool { return a == nil })
+	l.asks = slices.Delete(l.asks, len(left), len(ahead))
 	return batch
 }
 

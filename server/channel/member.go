@@ -31,7 +31,7 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 		s.Hub.Answer(sub, hub.Verdict{
 			Round:    round,
 			Rights:   hub.Rights{Broadcast: hub.Right(a.Broadcast), Presence: hub.Right(a.Presence)},
-			Snapshot: a.Snapshot, Code: a.Code, Reason: a.Reason, Err: a.Err,
+			Snapshot: a.Snapshot, Until: a.Until, Code: a.Code, Reason: a.Reason, Err: a.Err,
 		})
 	})
 }

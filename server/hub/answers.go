@@ -72,6 +72,7 @@ func (e answer) apply(w *worker) {
 		w.end(s, EndRevoked, e.verdict)
 		return
 	}
+	w.expire(s, e.verdict.Until)
 	release := g.allow(e.verdict)
 	w.recount(s)
 	if first && g.state != gateJoining {

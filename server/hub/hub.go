@@ -54,6 +54,7 @@ type Verdict struct {
 	Round    uint64 // as given to Member.Ask
 	Rights   Rights
 	Snapshot snapshot.Snapshot // what the decision saw at least
+	Until    time.Time         // when it has to be made again, though nothing changes; zero: never
 	Code     string            // SQLSTATE, where it was not a policy's plain no
 	Reason   string            // why not, in Postgres' words; for the operator's log, never for the client
 	Err      error             // not decided at all: Postgres could not be asked
@@ -172,7 +173,7 @@ func New(o Options) *Hub {
 	for i := range o.Workers {
 		w := newWorker(o, i)
 		w.log, w.unsettled = h.log, &h.unsettled
-		w.later = func(d time.Duration, e entry) { time.AfterFunc(d, func() { h.log.appendTo(i, e) }) }
+		w.later = func(d time.Duration, e entry) *time.Timer { return time.AfterFunc(d, func() { h.log.appendTo(i, e) }) }
 		w.later(joinPause, stillDeaf{0, refuseJoins}) // in the silence before it hears for the first time
 		h.workers.Go(w.run)
 	}
@@ -196,6 +197,7 @@ type Subscription struct {
 	place   int  // among the members of its room
 	counted bool // by the log, as one of its room
 	held    int  // bytes of it that its worker has counted as waiting
+	expiry  *expiry
 
 	unsettled bool // not decided since Hearing, and counted so
 }

@@ -149,7 +149,7 @@ func TestRebindTimers(t *testing.T) {
 	t.Parallel()
 	w, r := bareWorker(0), &recorder{}
 	pending := 0
-	w.later = func(time.Duration, entry) { pending++ }
+	w.later = func(time.Duration, entry) *time.Timer { pending++; return nil }
 	s := NewSubscription(Room{"a", true}, 0, "u", r)
 	join{s}.apply(w)
 	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "50:50:")}}.apply(w)
@@ -222,7 +222,7 @@ func TestAskingAgainIsPaced(t *testing.T) {
 	t.Parallel()
 	w, r, s := admitted(t, 0)
 	put := 0
-	w.later = func(time.Duration, entry) { put++ }
+	w.later = func(time.Duration, entry) *time.Timer { put++; return nil }
 	for range 1000 {
 		(&marking{mark: Mark{}, heard: time.Now()}).apply(w)
 		answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "104:104:")}}.apply(w)

@@ -1,6 +1,9 @@
 package hub
 
-import "iter"
+import (
+	"iter"
+	"time"
+)
 
 // private are the subscriptions that live by the database. They may be taken out on the way.
 func (w *worker) private() iter.Seq[*Subscription] {
@@ -30,6 +33,7 @@ func (w *worker) remove(s *Subscription) {
 	s.history.drop()
 	w.recount(s)
 	w.settle(s)
+	w.expire(s, time.Time{})
 	w.discount(s)
 	members := w.rooms[s.room]
 	if s.place >= len(members) || members[s.place] != s {

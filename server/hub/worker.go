@@ -12,8 +12,8 @@ import (
 // worker applies its share of the log. Everything it touches is its own.
 type worker struct {
 	options  Options
-	log      *log                       // nil in tests that have no other worker
-	later    func(time.Duration, entry) // appends to this worker's share after a while; nil: nothing is paced
+	log      *log                                   // nil in tests that have no other worker
+	later    func(time.Duration, entry) *time.Timer // appends to this worker's share after a while; nil: nothing is paced
 	number   int
 	rooms    map[Room][]*Subscription
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
