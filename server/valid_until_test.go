@@ -25,7 +25,14 @@ select realtime.watch('guests', 'user_id');`
 func TestRightsEndByThemselves(t *testing.T) {
 	t.Parallel()
 	r := start(t, pgtest.New(t), nil)
-	r.exec(allowGuests + `insert into guests values ('stays', 'infinity'), ('muted', 'infinity'), ('extended', now() + interval '1 hour'), ('ends', now() + interval '1 hour')`)
+	r.exec(allowGuests + `insert into guests values
+		('stays', 'infinity', null), ('muted', 'infinity', now() + interval '3 s'), ('extended', now() + interval '1 hour', null), ('ends', now() + interval '1 hour', null)`)
+	is := func(condition string) (holds bool) {
+		if err := r.db.Admin.QueryRow(t.Context(), "select "+condition+" from guests").Scan(&holds); err != nil {
+			t.Fatal(err)
+		}
+		return holds
+	}
 	clients, refs := map[string]*client{}, map[string]string{}
 	for _, user := range []string{"stays", "muted", "extended", "ends"} {
 		c := r.dial(token(t, user, "authenticated", nil))
@@ -40,19 +47,30 @@ func TestRightsEndByThemselves(t *testing.T) {
 		status, response := c.reply(c.push(refs[user], "realtime:a", "broadcast", map[string]any{"type": "broadcast", "event": event, "payload": map[string]any{}}))
 		return status, string(response)
 	}
+	r.exec(`update guests set until = now() + interval '1500 ms' where user_id = 'ends';
+		update guests set until = now() + interval '5 s' where user_id = 'extended'`)
+	r.exec(`update guests set until = now() + interval '1 hour' where user_id = 'extended'`)
 	// From here on the database is only looked at.
-	r.exec(`update guests set until = now() + interval '1500 ms' where user_id in ('ends', 'extended');
-		update guests set muted_until = now() + interval '1500 ms' where user_id = 'muted';
-		update guests set until = now() + interval '1 hour' where user_id = 'extended'`)
-	if status, response := send("muted", "early"); status != "error" || !strings.Contains(response, "SendDenied") {
-		t.Errorf("while muted: %s %s", status, response)
-	}
 	clients["ends"].wait("the end of what has ended", isEvent("a", "phx_close"))
-	var over bool
-	if err := r.db.Admin.QueryRow(t.Context(), `select until <= clock_timestamp() from guests where user_id = 'ends'`).Scan(&over); err != nil || !over {
-		t.Errorf("cut before its time (%v)", err)
+	if !is("bool_or(user_id = 'ends' and until <= clock_timestamp())") {
+		t.Error("cut before its time")
 	}
-	r.await("the muted to be let send", func() bool { status, _ := send("muted", "late"); return status == "ok" })
+	refused := 0
+	r.await("the muted to be let send", func() bool {
+		status, response := send("muted", "late")
+		if status == "error" && !strings.Contains(response, "SendDenied") {
+			t.Errorf("while muted: %s", response)
+		}
+		refused++
+		return status == "ok"
+	})
+	t.Logf("refused %d times before", refused-1)
+	if !is("bool_or(user_id = 'muted' and muted_until <= clock_timestamp())") {
+		t.Error("let send before its time")
+	}
+	r.await("the time at which the extended would have ended", func() bool {
+		return is("bool_or(user_id = 'muted' and muted_until < clock_timestamp() - interval '3 s')")
+	})
 	if status, response := send("stays", "news"); status != "ok" {
 		t.Errorf("who stays: %s", response)
 	}
