@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"io/fs"
 	"path"
+	"slices"
 	"testing"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
@@ -19,64 +17,6 @@ const (
 	carolID = "ca201000-0000-4000-8000-000000000003"
 	daveID  = "da5e0000-0000-4000-8000-000000000004"
 )
-
-// ruling is what a policy must say about one person; an empty subject is a token without one.
-type ruling struct {
-	role, subject, topic, extension string
-	receive, send                   bool
-}
-
-// policySamples is every file with what it must allow and deny. Members of room 1 are alice, bob and carol, who is muted;
-// alice is a member of room 2 as well, and dave of nothing.
-var policySamples = map[string][]ruling{
-	"room_members.sql": {
-		{"authenticated", aliceID, "room:1", "broadcast", true, true},
-		{"authenticated", aliceID, "room:2", "broadcast", true, true},
-		{"authenticated", bobID, "room:1", "presence", true, true},
-		{"authenticated", bobID, "room:2", "broadcast", false, false},
-		{"authenticated", carolID, "room:1", "broadcast", true, false},
-		{"authenticated", carolID, "room:1", "presence", true, true},
-		{"authenticated", daveID, "room:1", "broadcast", false, false},
-		{"authenticated", "", "room:1", "broadcast", false, false},
-		{"authenticated", "not a uuid", "room:1", "broadcast", false, false},
-		{"anon", aliceID, "room:1", "broadcast", false, false},
-		{"authenticated", aliceID, "room:01", "broadcast", false, false},
-		{"authenticated", aliceID, "room:1 ", "broadcast", false, false},
-		{"authenticated", aliceID, "room:1:x", "broadcast", false, false},
-		{"authenticated", aliceID, "room:", "broadcast", false, false},
-		{"authenticated", aliceID, "room:99999999999999999999", "broadcast", false, false},
-		{"authenticated", aliceID, "rooms:1", "broadcast", false, false},
-		{"authenticated", aliceID, "room:1", "postgres_changes", true, false},
-		{"service_role", "", "room:1", "broadcast", true, true},
-	},
-	"public_lobby.sql": {
-		{"authenticated", aliceID, "lobby", "broadcast", true, true},
-		{"authenticated", daveID, "lobby", "broadcast", true, false},
-		{"authenticated", aliceID, "lobby2", "broadcast", false, false},
-		{"anon", "", "lobby", "broadcast", false, false},
-	},
-	"announcements.sql": {
-		{"anon", "", "announcements", "broadcast", true, false},
-		{"authenticated", aliceID, "announcements", "broadcast", true, false},
-		{"authenticated", aliceID, "announcements", "presence", false, false},
-		{"authenticated", aliceID, "announcement", "broadcast", false, false},
-		{"service_role", "", "announcements", "broadcast", true, true},
-	},
-	"presence_only.sql": {
-		{"authenticated", daveID, "online", "presence", true, true},
-		{"authenticated", daveID, "online", "broadcast", false, false},
-		{"anon", "", "online", "presence", false, false},
-		{"authenticated", daveID, "offline", "presence", false, false},
-	},
-	"own_channel.sql": {
-		{"authenticated", aliceID, "user:" + aliceID, "broadcast", true, false},
-		{"authenticated", bobID, "user:" + aliceID, "broadcast", false, false},
-		{"authenticated", "", "user:", "broadcast", false, false},
-		{"authenticated", aliceID, "user:A11CE000-0000-4000-8000-000000000001", "broadcast", false, false},
-		{"authenticated", aliceID, "user:" + aliceID, "presence", false, false},
-		{"anon", aliceID, "user:" + aliceID, "broadcast", false, false},
-	},
-}
 
 // withChat is a database with the chat sample in it.
 func withChat(t *testing.T) *pgtest.DB {
@@ -106,21 +46,39 @@ func withPolicies(t *testing.T) *pgtest.DB {
 	return db
 }
 
-func (r ruling) check(ctx context.Context, t *testing.T, pool *pgxpool.Pool) {
+func applySample(t *testing.T, db *pgtest.DB, name string) {
 	t.Helper()
-	var receive, send bool
-	err := pool.QueryRow(ctx, `
+	text, err := fs.ReadFile(sql.Policies, "policies/"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Admin.Exec(t.Context(), string(text)); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// decide asks what the policies of this moment say.
+func (r ruling) decide(t *testing.T, db *pgtest.DB) (receive, send bool) {
+	t.Helper()
+	err := db.Admin.QueryRow(t.Context(), `
 		with c as (select jsonb_strip_nulls(jsonb_build_object('role', $3::text, 'sub', nullif($4, ''))) as claims)
 		select realtime.can('receive', $1, $2, claims), realtime.can('send', $1, $2, claims) from c`,
 		r.topic, r.extension, r.role, r.subject).Scan(&receive, &send)
 	if err != nil {
 		t.Errorf("%+v: %v", r, err)
-	} else if receive != r.receive || send != r.send {
+	}
+	return receive, send
+}
+
+func (r ruling) check(t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	if receive, send := r.decide(t, db); receive != r.receive || send != r.send {
 		t.Errorf("%+v: receive %t, send %t", r, receive, send)
 	}
 }
 
-// TestPolicySamples tries each sample alone: before it is applied nobody may do anything, but those who bypass policies.
+// TestPolicySamples tries each sample alone. Without it nobody may do anything, but those who bypass policies; without one
+// that only takes away, somebody may do more.
 func TestPolicySamples(t *testing.T) {
 	t.Parallel()
 	files, err := fs.Glob(sql.Policies, "policies/*.sql")
@@ -128,40 +86,63 @@ func TestPolicySamples(t *testing.T) {
 		t.Fatalf("%d samples, %d with rulings; %v", len(files), len(policySamples), err)
 	}
 	for _, file := range files {
-		t.Run(path.Base(file), func(t *testing.T) {
+		name := path.Base(file)
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := withChat(t)
-			text, err := fs.ReadFile(sql.Policies, file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rulings := policySamples[path.Base(file)]
-			if len(rulings) == 0 {
+			s := policySamples[name]
+			if len(s.rulings) == 0 {
 				t.Fatal("no rulings")
 			}
-			for _, r := range rulings {
-				if r.role != "service_role" {
-					r.receive, r.send = false, false
-				}
-				r.check(t.Context(), t, db.Admin)
+			db := withChat(t)
+			if s.beside != "" {
+				applySample(t, db, s.beside)
 			}
-			if _, err := db.Admin.Exec(t.Context(), string(text)); err != nil {
+			for _, r := range s.rulings {
+				if receive, send := r.decide(t, db); (receive || send) && s.beside == "" && r.role != "service_role" {
+					t.Errorf("%+v: receive %t, send %t before there is a policy", r, receive, send)
+				}
+			}
+			applySample(t, db, name)
+			if _, err := db.Admin.Exec(t.Context(), s.rows); err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range rulings {
-				r.check(t.Context(), t, db.Admin)
+			for _, r := range s.rulings {
+				r.check(t, db)
+			}
+			if s.beside != "" && !s.takesAway(t, db) {
+				t.Error("it takes nothing away")
 			}
 		})
 	}
+}
+
+// takesAway tells whether some ruling is a restrictive policy's doing.
+func (s sample) takesAway(t *testing.T, db *pgtest.DB) bool {
+	t.Helper()
+	if _, err := db.Admin.Exec(t.Context(), `do $$ declare p record; begin
+		for p in select policyname from pg_policies where tablename = 'messages' and permissive = 'RESTRICTIVE' loop
+			execute format('drop policy %I on realtime.messages', p.policyname);
+		end loop; end $$`); err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(s.rulings, func(r ruling) bool {
+		receive, send := r.decide(t, db)
+		return receive && !r.receive || send && !r.send
+	})
 }
 
 // TestPolicySamplesTogether applies all of them, in the order of dev: none may give what another withholds.
 func TestPolicySamplesTogether(t *testing.T) {
 	t.Parallel()
 	db := withPolicies(t)
-	for _, rulings := range policySamples {
-		for _, r := range rulings {
-			r.check(t.Context(), t, db.Admin)
+	for name, s := range policySamples {
+		if _, err := db.Admin.Exec(t.Context(), s.rows); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	for _, s := range policySamples {
+		for _, r := range s.rulings {
+			r.check(t, db)
 		}
 	}
 }
@@ -183,7 +164,7 @@ func TestPolicySamplesFollowTheTables(t *testing.T) {
 		if _, err := db.Admin.Exec(t.Context(), step.statement); err != nil {
 			t.Fatal(err)
 		}
-		step.want.check(t.Context(), t, db.Admin)
+		step.want.check(t, db)
 	}
 }
 

@@ -7,13 +7,17 @@ create table public.people (
 );
 
 create table public.rooms (
-  id   integer primary key,
-  name text not null
+  id        integer primary key,
+  name      text not null,
+  is_public boolean not null default false
 );
+
+create type public.room_role as enum ('guest', 'member', 'moderator', 'admin', 'owner');  -- by rank: role >= 'admin'
 
 create table public.members (
   user_id uuid    not null references public.people on delete cascade,
   room_id integer not null references public.rooms on delete cascade,
+  role    public.room_role not null default 'member',
   muted   boolean not null default false,
   primary key (user_id, room_id)  -- in this order: policies look for one user's memberships
 );
@@ -26,8 +30,8 @@ alter table public.rooms enable row level security;
 alter table public.members enable row level security;
 create policy "everybody's name" on public.people for select to authenticated using (true);
 create policy "own memberships" on public.members for select to authenticated using (user_id = (select auth.uid()));
-create policy "own rooms" on public.rooms for select to authenticated
-  using (exists (select from public.members where members.room_id = rooms.id));  -- one's own, by the policy above
+create policy "public rooms and one's own" on public.rooms for select to authenticated
+  using (is_public or exists (select from public.members where members.room_id = rooms.id));  -- one's own, by the policy above
 
 insert into public.people (id, name) values
   ('a11ce000-0000-4000-8000-000000000001', 'alice'),
@@ -35,8 +39,8 @@ insert into public.people (id, name) values
   ('ca201000-0000-4000-8000-000000000003', 'carol'),
   ('da5e0000-0000-4000-8000-000000000004', 'dave');
 insert into public.rooms (id, name) values (1, 'general'), (2, 'team');
-insert into public.members (user_id, room_id, muted) values
-  ('a11ce000-0000-4000-8000-000000000001', 1, false),
-  ('a11ce000-0000-4000-8000-000000000001', 2, false),
-  ('b0b00000-0000-4000-8000-000000000002', 1, false),
-  ('ca201000-0000-4000-8000-000000000003', 1, true);  -- dave is nowhere a member
+insert into public.members (user_id, room_id, role, muted) values
+  ('a11ce000-0000-4000-8000-000000000001', 1, 'owner', false),
+  ('a11ce000-0000-4000-8000-000000000001', 2, 'owner', false),
+  ('b0b00000-0000-4000-8000-000000000002', 1, 'member', false),
+  ('ca201000-0000-4000-8000-000000000003', 1, 'member', true);  -- dave is nowhere a member

@@ -88,6 +88,9 @@ var MissedMessages string
 //go:embed missed_range.sql
 var MissedRange string
 
+//go:embed policy_decide.sql
+var PolicyDecide string
+
 //go:embed probe.sql
 var Probe string
 
@@ -105,6 +108,18 @@ var ReplaySince string
 
 //go:embed roles.sql
 var Roles string
+
+//go:embed script_end.sql
+var ScriptEnd string
+
+//go:embed script_run.sql
+var ScriptRun string
+
+//go:embed script_text.sql
+var ScriptText string
+
+//go:embed script_transaction.sql
+var ScriptTransaction string
 
 //go:embed settings.sql
 var Settings string

@@ -10,5 +10,4 @@ with check (
   and exists (select from public.members m where m.user_id = (select auth.uid()))
 );
 
--- The same call as in room_members.sql; the second replaces the first.
-select realtime.watch('public.members', subject => 'user_id', columns => '{muted}');
+select realtime.watch('public.members', subject => 'user_id');

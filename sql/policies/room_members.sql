@@ -27,5 +27,6 @@ with check (
 );
 
 -- A change of memberships changes rights. All channels of the user concerned are decided again, not only room:<id>: other
--- policies (public_lobby.sql) read the same table for other topics, and there is one watch() per table.
-select realtime.watch('public.members', subject => 'user_id', columns => '{muted}');
+-- samples read the same table for other topics, and there is one watch() per table: the last call counts, so all of them
+-- make the same one. Where a table has columns that change often and that no policy reads, columns => names the others.
+select realtime.watch('public.members', subject => 'user_id');
