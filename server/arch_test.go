@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 
 	"server/decisions": {"sql", "server/postgres", "server/metrics"},
 	"server/lint":      {"sql", "server/postgres"},
+	"server/policies":  {"sql", "server/postgres"},
 	"server/feed":      {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 
@@ -56,12 +57,13 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"net/http":                            {"server/socket", "server/api", "server/jwks", "server", "server/bench"},
 	"github.com/coder/websocket":          {"server/socket", "server/bench"}, // bench compares with its plain use
-	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/lint", "server/feed", "server/auth", "server/messages", "server/pgtest", "server", "server/bench"},
+	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/lint", "server/policies", "server/feed", "server/auth", "server/messages", "server/pgtest", "server", "server/bench"},
 	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool
 	"github.com/jackc/pgxlisten":          {"server/postgres"},
 	"github.com/pressly/goose/v3":         {"server/postgres"},
 	"github.com/golang-jwt/jwt/v5":        {"server/auth"},
 	"github.com/prometheus/client_golang": {"server/metrics", "server/api"},
+	"go.yaml.in/yaml/v4":                  {"server/policies"},
 	"testing":                             {},
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"iter"
 	"net/http"
 	"strings"
 
@@ -73,3 +75,24 @@ type sessionHandler struct{ *channel.Session }
 
 // Closed ends the session with its socket.
 func (h sessionHandler) Closed(socket.Reason) { h.Close() }
+
+// sessions goes through the private channels, one socket after the other.
+func (in *instance) sessions() iter.Seq[api.Session] {
+	return func(yield func(api.Session) bool) {
+		for _, conn := range in.sockets.All() {
+			h, ok := conn.Handler().(sessionHandler)
+			if !ok {
+				continue
+			}
+			for _, s := range h.Standings() {
+				if !yield(api.Session{
+					Topic: s.Topic, Subject: s.Claims.Subject, Role: s.Claims.Role, Claims: s.Claims.Raw, Headers: json.RawMessage(s.Headers),
+					Presence: s.Presence, InDoubt: s.InDoubt,
+					Rights: api.Rights{Broadcast: api.Right(s.Rights.Broadcast), Presence: api.Right(s.Rights.Presence)},
+				}) {
+					return
+				}
+			}
+		}
+	}
+}

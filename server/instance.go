@@ -204,7 +204,7 @@ func (in *instance) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // the database is needed until the last client is gone
 	defer stop()
 	public := in.publicServer()
-	admin := in.httpServer(api.Admin(in.health, in.metrics))
+	admin := in.httpServer(api.Admin(api.AdminOptions{Health: in.health, Metrics: in.metrics, Sessions: in.sessions}))
 	in.sockets.Start()
 
 	leasing, endLease := context.WithCancel(work)

@@ -10,6 +10,8 @@ import (
 func policyCommands() []command {
 	return []command{
 		{"lint", "find unsafe policies and grants", runPolicyLint},
+		{"test", "try what a file expects: who may receive and send what", runPolicyTest},
+		{"diff", "whom of those connected now a change would cut off or let in", runPolicyDiff},
 	}
 }
 

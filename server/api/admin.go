@@ -1,6 +1,7 @@
 package api
 
 import (
+	"iter"
 	"net/http"
 	"net/http/pprof"
 
@@ -9,12 +10,20 @@ import (
 	"rowcast/server/metrics"
 )
 
-// Admin is what only the operator may reach: health, metrics, profiles.
-func Admin(h *Health, m *metrics.Metrics) http.Handler {
+// AdminOptions are what Admin shows.
+type AdminOptions struct {
+	Health   *Health
+	Metrics  *metrics.Metrics
+	Sessions func() iter.Seq[Session] // the private channels of this moment
+}
+
+// Admin is what only the operator may reach: health, metrics, profiles, and what people may do.
+func Admin(o AdminOptions) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", h.Live)
-	mux.HandleFunc("GET /readyz", h.Ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", o.Health.Live)
+	mux.HandleFunc("GET /readyz", o.Health.Ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /sessions", forOperators(listSessions(o.Sessions)))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -16,18 +16,9 @@ import (
 // Inspect runs work in one read-only transaction on a connection of its own. The limits are those of each statement. Names
 // in the catalogs come with their schemas.
 func Inspect(ctx context.Context, url string, l Limits, work func(context.Context, pgx.Tx) error) error {
-	parsed, err := pgxpool.ParseConfig(url) // which knows the pool_… settings that a shared URL may carry
+	conn, err := connectApart(ctx, url, "rowcast inspection")
 	if err != nil {
-		return fmt.Errorf("read DATABASE_URL: %w", err)
-	}
-	config := parsed.ConnConfig
-	prepare(config, url, "rowcast inspection")
-	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelDelay}
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return err
 	}
 	defer closeConn(conn)
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
@@ -45,4 +36,22 @@ func Inspect(ctx context.Context, url string, l Limits, work func(context.Contex
 		err = fmt.Errorf("end the inspection: %w", rolledBack)
 	}
 	return err
+}
+
+// connectApart opens a connection beside any pool, for one piece of work that the context may end.
+func connectApart(ctx context.Context, url, name string) (*pgx.Conn, error) {
+	parsed, err := pgxpool.ParseConfig(url) // which knows the pool_… settings that a shared URL may carry
+	if err != nil {
+		return nil, fmt.Errorf("read DATABASE_URL: %w", err)
+	}
+	config := parsed.ConnConfig
+	prepare(config, url, name)
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelDelay}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return conn, nil
 }

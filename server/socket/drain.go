@@ -46,7 +46,7 @@ func (s *Server) Gone(ctx context.Context) error {
 
 // dismissAll tells all that are open to go.
 func (s *Server) dismissAll(ctx context.Context, per func(*Conn), spread time.Duration) error {
-	conns := s.snapshot()
+	conns := s.All()
 	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
 	moments := make([]time.Duration, len(conns))
 	if spread > 0 {
@@ -91,7 +91,7 @@ func (s *Server) Close() {
 	s.mu.Lock()
 	s.draining = true
 	s.mu.Unlock()
-	for _, c := range s.snapshot() {
+	for _, c := range s.All() {
 		c.Kill(Restarting)
 	}
 	<-s.empty()

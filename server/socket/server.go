@@ -206,8 +206,8 @@ func (s *Server) empty() <-chan struct{} {
 	return gone
 }
 
-// snapshot lists the open sockets.
-func (s *Server) snapshot() []*Conn {
+// All lists the open sockets.
+func (s *Server) All() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*Conn, 0, len(s.conns))

@@ -39,7 +39,7 @@ func (s *Server) Start() {
 func (s *Server) sweep() {
 	now := s.now()
 	oldest := now - int64(s.opt.IdleTimeout)
-	for _, c := range s.snapshot() {
+	for _, c := range s.All() {
 		began := c.tap.began.Load()
 		switch {
 		case s.opt.IdleTimeout > 0 && c.lastRead.Load() <= oldest:

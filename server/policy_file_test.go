@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rowcast/server/pgtest"
+)
+
+// written is a file with a text.
+func written(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// databaseEnv is the environment of a DBA who is a member of the server's role and no superuser.
+func databaseEnv(db *pgtest.DB) []string { return []string{"DATABASE_URL=" + db.As(pgtest.DBARole)} }
+
+// aliceAndBob is what the documentation shows, with everything in it that a file may hold.
+const aliceAndBob = `
+setup: |
+  insert into public.rooms (id, name) values (77, 'new');
+  insert into public.members (user_id, room_id) values ('b0b00000-0000-4000-8000-000000000002', 77);
+cases:
+  - name: bob talks
+    as: &bob {sub: b0b00000-0000-4000-8000-000000000002, role: authenticated, claims: {plan: pro}}
+    topic: room:77
+    may: [receive, send]
+  - as: &anyone {role: anon}
+    topic: room:77
+    extension: presence
+    headers: {x-test: "yes"}
+    may_not: [receive, send]
+then:
+  - after: update public.members set muted = true where room_id = 77;
+    cases:
+      - {name: bob listens, as: *bob, topic: room:77, may: [receive], may_not: [send]}
+      - {name: 'he is # still present', as: *bob, topic: room:77, extension: presence, may: [receive, send]}
+  - after: |
+      -- on top of that
+      delete from public.members where room_id = 77;
+    cases:
+      - {name: bob is out, as: *bob, topic: room:77, may_not: [receive, send]}
+`
+
+func TestPolicyTest(t *testing.T) {
+	t.Parallel()
+	db := withPolicies(t)
+	if _, err := db.Admin.Exec(t.Context(), "grant select, insert, update, delete on rooms, members to dba; create policy dba on rooms to dba using (true); create policy dba on members to dba using (true)"); err != nil {
+		t.Fatal(err)
+	}
+	got := runProgram(t, databaseEnv(db), "policy", "test", written(t, "chat.yaml", aliceAndBob))
+	want := "1..5\nok 1 - bob talks\nok 2 - as anon on room:77\nok 3 - bob listens\nok 4 - he is \\# still present\nok 5 - bob is out\n"
+	if got != (result{exitGood, want, ""}) {
+		t.Errorf("%+v", got)
+	}
+	wrong := strings.NewReplacer("may: [receive], may_not: [send]", "may: [receive, send]", "may_not: [receive, send]}", "may: [receive]}").Replace(aliceAndBob)
+	got = runProgram(t, databaseEnv(db), "policy", "test", written(t, "chat.yaml", wrong))
+	for _, line := range []string{
+		"ok 1 - bob talks", "not ok 3 - bob listens", "# line 18: " + bobID + " as authenticated may not send on room:77 (broadcast)",
+		"# after: update public.members set muted = true where room_id = 77;",
+		"not ok 5 - bob is out", "# line 24: " + bobID + " as authenticated may not receive on room:77 (broadcast)",
+	} {
+		if !strings.Contains(got.out, "\n"+line+"\n") {
+			t.Errorf("no line %q in %s", line, got.out)
+		}
+	}
+	if got.code != exitFinding || got.errout != "rowcast policy: not as expected: 2\n" {
+		t.Errorf("%+v", got)
+	}
+	var rooms int
+	if err := db.Admin.QueryRow(t.Context(), "select count(*) from rooms where id = 77").Scan(&rooms); err != nil || rooms != 0 {
+		t.Errorf("%d rooms were kept, %v", rooms, err)
+	}
+}
+
+// Whatever a file's SQL does, it is undone, and what cannot be tried is no success.
+func TestPolicyTestUndoesEverything(t *testing.T) {
+	t.Parallel()
+	db := withPolicies(t)
+	for _, tt := range []struct{ sql, want string }{
+		{"commit", "no statement may begin or end a transaction"},
+		{"delete from members; CoMMit /* now */ ; select 1", "no statement may begin or end a transaction"},
+		{"delete from members; end; begin", "no statement may begin or end a transaction"},
+		{"savepoint a", "no statement may begin or end a transaction"},
+		{"do $$ begin delete from public.members; commit; end $$", "no statement may begin or end a transaction"},
+		{"create procedure p() language plpgsql as $$ begin commit; end $$; call p()", "no statement may begin or end a transaction"},
+		{"prepare transaction 'x'", "no statement may begin or end a transaction"},
+		{"vacuum", "VACUUM cannot"},
+		{"select 1;\nselect *\nfrom nowhere", `line 3: relation "nowhere" does not exist`},
+		{"select 1;\nselct", `line 2: syntax error at or near "selct"`},
+		{"\\i file.sql", "syntax error"},
+		{"select 1/0", "division by zero"},
+		{"alter table members add constraint c foreign key (room_id) references rooms deferrable initially deferred; insert into rooms values (5, 'a'); insert into members values ('" + aliceID + "', 5); delete from rooms where id = 5; insert into members values ('" + aliceID + "', 6)", "violates foreign key constraint"},
+		{"set role anon; set search_path = nowhere; set statement_timeout = 1; set request.jwt.claims = 'x'", ""},
+	} {
+		file := fmt.Sprintf("setup: %q\ncases: [{as: {sub: %s, role: authenticated}, topic: room:1, may: [receive]}]\n", tt.sql, aliceID)
+		got := runProgram(t, []string{"DATABASE_URL=" + db.AdminURL}, "policy", "test", written(t, "file.yaml", file))
+		if tt.want == "" {
+			if got.code != exitGood || !strings.Contains(got.out, "\nok 1 ") {
+				t.Errorf("%s: %+v", tt.sql, got)
+			}
+			continue
+		}
+		if got.code != exitFinding || !strings.Contains(got.errout, tt.want) || !strings.Contains(got.out, "\nBail out! setup: ") || strings.Contains(got.out, "ok 1") {
+			t.Errorf("%s: %+v", tt.sql, got)
+		}
+	}
+	var members int
+	if err := db.Admin.QueryRow(t.Context(), "select count(*) from members").Scan(&members); err != nil || members != 4 {
+		t.Errorf("%d members are left, %v", members, err)
+	}
+}
+
+func TestPolicyTestUsage(t *testing.T) {
+	t.Parallel()
+	const person = "as: {sub: a, role: anon}"
+	for file, want := range map[string]string{
+		"":                          "no cases",
+		"cases: []":                 "no cases",
+		"cases: [":                  "at L2.C1",
+		"cases: []\nthem: []":       "line 2: field them not found",
+		"cases:\n- topic: a\n  may": "at L3.C3",
+		"cases:\n- {" + person + ", topic: a, may: [receive], might: [send]}":              "line 2: field might not found",
+		"cases:\n- {as: {sub: a, rule: anon}, topic: a, may: [receive]}":                   "line 2: field rule not found",
+		"cases:\n- {" + person + ", topic: a}":                                             "line 2: expects nothing",
+		"cases:\n- {" + person + ", topic: a, may: [read]}":                                `line 2: unknown action "read"`,
+		"cases:\n- {" + person + ", topic: a, may: [send], may_not: [send]}":               "line 2: send is said twice",
+		"cases:\n- {" + person + ", may: [send], name: lost}":                              `case "lost" has no topic`,
+		"cases:\n- {as: {sub: a}, topic: a, may: [send]}":                                  "line 2: no role",
+		"cases:\n- {" + person + ", topic: [a], may: [send]}":                              "line 2: want a text",
+		"cases:\n- {" + person + ", topic: a, may: [send]}\n- {name: b}\n---\ncases: []\n": "second document",
+	} {
+		got := runProgram(t, []string{"DATABASE_URL=postgres://nobody@127.0.0.1:1/none"}, "policy", "test", written(t, "file.yaml", file))
+		if got.code != exitUsage || !strings.Contains(got.errout, want) || got.out != "" {
+			t.Errorf("%s: %+v, want %q", file, got, want)
+		}
+	}
+	good := written(t, "file.yaml", "cases:\n- {"+person+", topic: a, may: [send]}")
+	for _, args := range [][]string{{"policy"}, {"policy", "tests"}, {"policy", "test"}, {"policy", "test", "nowhere.yaml"}, {"policy", "test", good, good}, {"policy", "test", good}} {
+		if got := runProgram(t, nil, args...); got.code != exitUsage || got.errout == "" || got.out != "" {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+	for _, name := range []string{"test", "diff"} {
+		if got := runProgram(t, nil, "policy", name, "--help"); got.code != exitGood || !strings.HasPrefix(got.out, "Usage: rowcast policy "+name) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
