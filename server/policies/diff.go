@@ -170,12 +170,12 @@ func (c *change) add(one Session, count int, reason string) {
 		c.more += count
 		return
 	}
-	text := fmt.Sprintf("%s  %s", one.Topic, Person{Sub: one.Subject, Role: one.Role})
+	text := fmt.Sprintf("%s: %s", one.Topic, Person{Sub: one.Subject, Role: one.Role})
 	if count > 1 {
-		text += fmt.Sprintf("  (%d sessions)", count)
+		text += fmt.Sprintf(" (%d sessions)", count)
 	}
 	if reason != "" {
-		text += ": " + reason
+		text += "; " + reason
 	}
 	c.examples = append(c.examples, oneLine(text))
 }
