@@ -112,7 +112,7 @@ var settings = []setting{
 		help: "where clients connect",
 		into: func(c *Config) value { return addressValue{&c.Addr} }},
 	{name: "ADMIN_ADDR", def: "127.0.0.1:4001",
-		help: "health, metrics and pprof",
+		help: "health, metrics, pprof and the list of sessions",
 		into: func(c *Config) value { return addressValue{&c.AdminAddr} }},
 	{name: "PRIVATE_ONLY", def: "false",
 		help: "refuse public channels",

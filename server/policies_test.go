@@ -191,3 +191,12 @@ func TestPolicySamplesBindRowAndTopic(t *testing.T) {
 		}
 	}
 }
+
+// TestPolicySamplesAreSound has the rules for policies applied to all of them: samples are copied.
+func TestPolicySamplesAreSound(t *testing.T) {
+	t.Parallel()
+	db := withPolicies(t)
+	if got := runProgram(t, []string{"DATABASE_URL=" + db.URL}, "policy", "lint"); got.code != exitGood {
+		t.Errorf("%+v", got)
+	}
+}

@@ -111,7 +111,8 @@ var policyFixtures = map[string]fixture{
 		object: "policy chosen", words: "matches with LIKE",
 	},
 	"topic_collisions": {
-		good: members + helpers + policy("built", `for select using (exists (select from members m where 'room:' || m.room_id = realtime.topic() and m.slug = extension)
+		good: members + helpers + `create table channels (name text check (name !~ ':')); grant select on channels to authenticated;` +
+			policy("checked", `for select using (exists (select from channels c where 'channel:' || c.name = realtime.topic()))`) + policy("built", `for select using (exists (select from members m where 'room:' || m.room_id = realtime.topic() and m.slug = extension)
 				or topic = 'user:' || (select auth.uid()) or topic = 'org:' || ((select auth.jwt()) ->> 'org')::bigint)`),
 		bad:    policy("taken apart", `for select using (exists (select from members m where m.room_id::text = split_part(realtime.topic(), ':', 2)))`),
 		object: `policy "taken apart"`, words: "takes the topic apart",
@@ -197,6 +198,7 @@ func TestMorePolicies(t *testing.T) {
 		"topic as the pattern":        {"pattern_from_data", members, `for select using (exists (select from members m where m.slug like topic))`},
 		"half a literal":              {"pattern_from_data", members, `for select using (exists (select from members m where topic like m.slug || ':%'))`},
 		"text id":                     {"topic_collisions", members, `for select using (exists (select from members m where 'room:' || m.slug = realtime.topic()))`},
+		"text id with another check":  {"topic_collisions", members + `alter table members add check (slug <> 'a:b'::text and room_id > 0), add check (slug > 'a');`, `for select using (exists (select from members m where 'room:' || m.slug = realtime.topic()))`},
 		"text id in format":           {"topic_collisions", members, `for select using (exists (select from members m where format('room:%s', m.slug) = realtime.topic()))`},
 		"substring":                   {"topic_collisions", members, `for select using (exists (select from members m where m.slug = substring(topic from 6)))`},
 		"string_to_array":             {"topic_collisions", members, `for select using (exists (select from members m where m.slug = (string_to_array((select realtime.topic()), ':'))[2]))`},

@@ -11,6 +11,10 @@ with said as (
     join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
     join pg_type t on t.oid = a.atttypid
    where d.refobjid <> to_regclass('realtime.messages') and t.typcategory = 'S'
+     and not exists (  -- a CHECK of this column that speaks of a colon, in a text and not in a cast
+       select from pg_constraint c
+        where c.conrelid = d.refobjid and c.contype = 'c' and c.conkey = array[a.attnum]
+          and replace(pg_get_constraintdef(c.oid), '::', '') ~ '''[^'']*:')
 ), found as (
   select polname, 'takes the topic apart: topics that differ elsewhere give the same rights' as finding,
          'build the topic from the row instead: ''room:'' || m.room_id = realtime.topic()' as mend

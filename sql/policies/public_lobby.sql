@@ -6,7 +6,7 @@ using (topic = realtime.topic() and realtime.topic() = 'lobby');
 
 create policy "members send in the lobby" on realtime.messages for insert to authenticated
 with check (
-  topic = realtime.topic() and realtime.topic() = 'lobby'
+  topic = realtime.topic() and realtime.topic() = 'lobby' and extension in ('broadcast', 'presence')
   and exists (select from public.members m where m.user_id = (select auth.uid()))
 );
 
