@@ -83,7 +83,10 @@ func (s *state) bind() {
 	s.worker.options.Hears = func() bool { return s.connected && !s.stalled }
 	s.worker.later = nil
 	if s.scene.paced || s.scene.timers {
-		s.worker.later = func(_ time.Duration, e entry) { s.timers = append(s.timers, e) }
+		s.worker.later = func(_ time.Duration, e entry) *time.Timer {
+			s.timers = append(s.timers, e)
+			return nil
+		}
 	}
 }
 
