@@ -10,6 +10,7 @@ func (s *state) hear() {
 		s.heard, s.part = s.heard+1, 0
 	}
 	switch {
+	case e.clock: // says nothing
 	case !e.message:
 		e.mark.XID = xidOf(t)
 		s.mark(e.mark)

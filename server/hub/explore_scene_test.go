@@ -30,6 +30,7 @@ type scene struct {
 	bound     int  // bytes that may wait for a connection
 	replays   bool // members want what was before them
 
+	clock   bool              // there is a moment at which a right ends
 	frames  []*protocol.Frame // of the transactions' messages, in the order of transactions and statements, then the clients'
 	numbers map[*protocol.Frame]int
 	origin  []place // of the messages
@@ -42,6 +43,7 @@ type statement struct {
 	subject int // of the change; -1: nobody's right changes
 	right   uint8
 	mark    Mark
+	clock   bool // no transaction, but a moment at which rights change by themselves
 }
 
 // What a right consists of.
@@ -87,6 +89,9 @@ func (s statement) by(m Mark) statement {
 	return s
 }
 
+// ends is when the first subject's right does. Nobody can say whether what is sent then comes before it.
+func ends() statement { return statement{subject: 0, clock: true, mark: Mark{Lenient: true}} }
+
 func transaction(s ...statement) []statement { return s }
 
 // prepare makes what all states of a scene share.
@@ -99,6 +104,7 @@ func (c *scene) prepare() {
 	}
 	for i, t := range c.transactions {
 		for j, s := range t {
+			c.clock = c.clock || s.clock
 			if s.message {
 				c.origin = append(c.origin, place{i, j})
 				frame()
@@ -193,7 +199,7 @@ func (s *state) changedAmong(subject, commits int) int {
 
 func changes(subject int, statements []statement) bool {
 	for _, s := range statements {
-		if s.subject == subject {
+		if s.subject == subject && !s.clock {
 			return true
 		}
 	}

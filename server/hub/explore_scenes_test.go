@@ -59,6 +59,8 @@ func scenes() []*scene {
 			transaction(grants(), sends()), transaction(revokes())}},
 		{name: "asking waits", seats: []seating{{here: true, turnsInto: 1}}, paced: true, begin: two, transactions: change},
 		{name: "asking waits, while joining", seats: joins, paced: true, begin: outsider, transactions: change},
+		{name: "a right ends by itself", seats: goes, clients: 1, transactions: [][]statement{transaction(ends()), transaction(sends()), transaction(grants())}},
+		{name: "a right ends by itself, while joining", seats: joins, transactions: [][]statement{transaction(ends()), transaction(revokes()), transaction(grants())}},
 		{name: "undecided", seats: joins, failures: 1, clients: 1, transactions: change},
 		{name: "more waits than may", seats: joins, bound: 1, clients: 2, begin: outsider, transactions: [][]statement{
 			transaction(grants()), transaction(sends())}},

@@ -82,10 +82,10 @@ func newState(c *scene) *state {
 func (s *state) bind() {
 	s.worker.options.Hears = func() bool { return s.connected && !s.stalled }
 	s.worker.later = nil
-	if s.scene.paced || s.scene.timers {
+	if s.scene.paced || s.scene.timers || s.clock {
 		s.worker.later = func(_ time.Duration, e entry) *time.Timer {
 			s.timers = append(s.timers, e)
-			return nil
+			return unstoppable
 		}
 	}
 }
@@ -97,6 +97,9 @@ func (c *scene) limiter() *rate.Limiter {
 	}
 	return always
 }
+
+// unstoppable timers arrive even if they are stopped: as when it was too late.
+var unstoppable = time.NewTimer(0)
 
 var never, always = rate.NewLimiter(0, 0), rate.NewLimiter(rate.Inf, 0)
 
@@ -129,8 +132,15 @@ func (s *state) clone() *state {
 	}
 	n.timers = slices.Clone(s.timers)
 	for i, e := range n.timers {
-		if ask, ok := e.(askNow); ok {
-			n.timers[i] = askNow{copies[ask.sub], ask.round}
+		switch e := e.(type) {
+		case askNow:
+			n.timers[i] = askNow{copies[e.sub], e.round}
+		case *expiry:
+			moved := &expiry{sub: copies[e.sub], at: e.at, timer: e.timer}
+			if e.sub.expiry == e {
+				moved.sub.expiry = moved
+			}
+			n.timers[i] = moved
 		}
 	}
 	w := *s.worker
@@ -191,6 +201,8 @@ func (s *state) key(b []byte) []byte {
 		switch e := e.(type) {
 		case askNow:
 			b = append(b, 'a', uint8(s.seatOf(e.sub)), uint8(e.sub.gate.round-e.round))
+		case *expiry:
+			b = append(b, 'e', uint8(s.seatOf(e.sub)), flags(e.sub.expiry == e))
 		case stillDeaf:
 			b = append(b, 's', uint8(w.silences-e.silence), uint8(s.noticeOf(e)))
 		}
@@ -213,7 +225,7 @@ func (s *state) appendSeat(b []byte, i int) []byte {
 	}
 	g := &sub.gate
 	b = append(b, uint8(sub.place), uint8(g.state), flags(g.asking, g.paced, g.since.IsZero(), g.lost, g.doubted, g.deafAt > 0, sub.unsettled, sub.history.awaited),
-		flags(g.rights.Broadcast.Receive, g.rights.Broadcast.Send, g.rights.Presence.Receive, g.rights.Presence.Send, sub.history.last),
+		flags(g.rights.Broadcast.Receive, g.rights.Broadcast.Send, g.rights.Presence.Receive, g.rights.Presence.Send, sub.history.last, sub.expiry != nil),
 		uint8(g.marks-g.asked), uint8(g.missed), uint8(len(g.waiting)), uint8(len(sub.history.page)), uint8(len(sub.history.behind)), uint8(len(sub.history.given)))
 	if g.deafAt > 0 {
 		b = append(b, uint8(g.marks-g.deafAt))

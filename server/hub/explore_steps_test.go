@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
 
 	"rowcast/server/protocol"
 )
@@ -66,8 +67,10 @@ func (s *state) steps(into []step) (steps []step, must int) {
 			add(stepLook, i)
 		}
 	}
-	for i := range s.timers {
-		add(stepTimer, i)
+	for i, e := range s.timers {
+		if _, waits := e.(*expiry); !waits || s.ended() {
+			add(stepTimer, i)
+		}
 	}
 	switch deaf := s.worker.deaf; {
 	case s.stalled && !deaf:
@@ -305,11 +308,19 @@ func (s *state) answer(i int) {
 		v.Rights.Broadcast = Right{Receive: true, Send: true}
 	}
 	v.Rights.Presence.Receive = q.right&rightToPresence != 0
+	if s.clock && !slices.ContainsFunc(s.order[:q.commits], s.isClock) {
+		v.Until = time.Unix(1, 0)
+	}
 	s.work()
 	s.answering = &q
 	s.append(answer{q.sub, v})
 	s.answering = nil
 }
+
+// ended tells whether the moment is over at which a right ends by itself.
+func (s *state) ended() bool { return slices.ContainsFunc(s.order, s.isClock) }
+
+func (c *scene) isClock(transaction uint8) bool { return c.transactions[transaction][0].clock }
 
 func (s *state) join(i int) {
 	seat := s.seats[i]

@@ -117,11 +117,12 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 		known string
 	}{
 		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp unsettled outlets delivered writing"},
-		{Subscription{}, "room outlet subject member gate history place counted held unsettled"},
+		{Subscription{}, "room outlet subject member gate history place counted held unsettled expiry"},
 		{gate{}, "state rights since waiting bytes marks markedAt round asking asked asks paced pace picture lost deafAt doubted missed"},
 		{waiting{}, "frame xid first last mixed strict"},
 		{heardMark{}, "xid nth"},
 		{history{}, "awaited last page given behind bytes"},
+		{expiry{}, "sub at timer"},
 		{marking{}, "mark mixed more many heard"},
 		{Mark{}, "XID Subject Topic Lenient"},
 	} {
