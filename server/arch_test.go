@@ -28,6 +28,8 @@ var mayImport = map[string][]string{
 	"server/sockopt":  {},
 	"server/bucket":   {},
 
+	"server/rights/aim": {},
+
 	"server/hub":      {"server/protocol", "server/snapshot", "server/metrics"},
 	"server/socket":   {"server/protocol", "server/sockopt", "server/metrics"},
 	"server/postgres": {"migrations", "sql", "server/sockopt", "server/metrics"},

@@ -4,6 +4,9 @@ package sql
 
 import "embed"
 
+//go:embed aim.sql
+var Aim string
+
 //go:embed applied_versions.sql
 var AppliedVersions string
 
