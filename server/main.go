@@ -50,6 +50,7 @@ func commands() []command {
 		{"migrate", "apply, undo, list or print the migrations", runMigrate},
 		{"token", "mint a token, or inspect one", runToken},
 		{"listen", "join a channel and print what it is told", runListen},
+		{"doctor", "check a configuration and its database", runDoctor},
 		{"policy", "find what is unsafe in the policies, or try them out", runPolicy},
 		{"health", "ask a running server whether it is ready", runHealth},
 		{"version", "print the version", runVersion},

@@ -65,6 +65,7 @@ type fixture struct {
 	good, bad string               // SQL; {role} is a role of the test's own, which a token may name
 	options   string               // of that role
 	settings  func(*lint.Settings) // for both
+	worse     func(*lint.Settings) // for what is bad alone
 	object    string               // of the finding; {role} as above
 	words     string               // somewhere in it
 }
@@ -88,8 +89,11 @@ func (f fixture) check(t *testing.T, rules []lint.Rule, name string) {
 		t.Errorf("%s finds this in what is good: %+v", name, found)
 	}
 	exec(t, db, fill(f.bad))
+	if f.worse != nil {
+		f.worse(&s)
+	}
 	found := run(t, db.URL, rule, s)
-	if len(found) != 1 || found[0].Object != fill(f.object) || !strings.Contains(found[0].Finding, f.words) || found[0].Mend == "" ||
+	if len(found) != 1 || found[0].Object != strings.ReplaceAll(fill(f.object), "{database}", db.Name) || !strings.Contains(found[0].Finding, f.words) || found[0].Mend == "" ||
 		found[0].Rule != name || found[0].Severity != rule[0].Severity {
 		t.Errorf("%s finds this in what is bad: %+v, want one about %s", name, found, fill(f.object))
 	}

@@ -25,10 +25,12 @@ type Settings struct {
 	// What is too much; 0: what the rule says.
 	OldTransaction float64 `json:"old_transaction_seconds,omitempty"`
 	NotifyQueue    float64 `json:"notify_queue_share,omitempty"`
-	ClockSkew      float64 `json:"clock_skew_seconds,omitempty"`
 
-	Now func() time.Time `json:"-"` // this machine's clock; nil: time.Now
+	Now     func() time.Time `json:"-"` // this machine's clock; nil: time.Now
+	Partial bool             `json:"-"` // the schema is not all there: rules that need more of it are left out
 }
+
+const undefinedTable, undefinedFunction = "42P01", "42883"
 
 // Run applies the rules one after the other. One that fails is a finding, and hinders no other; an error says that the
 // database cannot be asked any more.
@@ -39,7 +41,9 @@ func Run(ctx context.Context, tx pgx.Tx, rules []Rule, s Settings) ([]Finding, e
 		if err != nil && (postgres.SQLState(err) == "" || tx.Conn().IsClosed()) {
 			return all, fmt.Errorf("apply rule %s: %w", rule.Name, err)
 		}
-		if err != nil {
+		switch state := postgres.SQLState(err); {
+		case s.Partial && (state == undefinedTable || state == undefinedFunction):
+		case err != nil:
 			found = []Finding{{
 				Rule: rule.Name, Severity: Error, Object: "rule " + rule.Name,
 				Finding: "could not be applied: " + err.Error(),
