@@ -15,6 +15,7 @@ const (
 	outside standing = "outside" // joins are refused; who is there is cut off
 	listens standing = "listens" // receives, and sends are refused
 	talks   standing = "talks"   // receives and sends
+	away    standing = "away"    // the socket is closed
 )
 
 // life is what happens to one person's rights on one topic. The socket stays the same throughout.
@@ -200,6 +201,14 @@ func (w *witness) becomes(why string, now standing) {
 	w.t.Helper()
 	was := w.is
 	w.is = now
+	if now == away {
+		w.await(why, func() bool {
+			w.client.mu.Lock()
+			defer w.client.mu.Unlock()
+			return w.client.err != nil
+		})
+		return
+	}
 	if now == outside {
 		if was != outside {
 			w.client.wait(why+": the end of the channel", func(f frame) bool {
