@@ -1,7 +1,7 @@
 -- +goose Up
 set local lock_timeout = '5s';
 -- A NOTIFY reaches those who listen at its COMMIT, and nobody later. What a server needs to make up for an outage is in
--- tables: messages in the journal, and here the marks.
+-- tables: messages in the journal, and here the marks and the users to be disconnected.
 create table realtime._marks (
   xid         xid8      not null,
   aim         text      not null collate "C",
@@ -15,13 +15,27 @@ alter table realtime._marks enable row level security;
 comment on table realtime._marks is 'What transactions had the server decide again, for one that did not hear it; kept for a day at most. Lenient marks are not in it: after an outage everyone is decided again anyway.';
 comment on column realtime._marks.aim is 'JSON: s the subject, t the topic; without them every subject, every topic.';
 
+create table realtime._disconnects (
+  xid         xid8      not null,
+  -- known to nobody before COMMIT: a notification that names it was sent by this transaction or after it
+  token       uuid      not null default gen_random_uuid(),
+  subject     text      not null check (subject <> ''),
+  reason      text,
+  inserted_at timestamp not null default timezone('utc', now()),
+  primary key (xid, token)
+);
+create index on realtime._disconnects using brin (inserted_at);  -- for dropping what is old
+alter table realtime._disconnects enable row level security;
+comment on table realtime._disconnects is 'Users whose sessions a transaction had closed. A notification only says where to look: anyone can send one, and only what is here is done. Kept for a day at most.';
+comment on column realtime._disconnects.reason is 'Told to the user.';
+
 create table realtime._dropped (
   one  boolean primary key default true check (one),
   xid  xid8 not null,
   upto xid8 not null
 );
 alter table realtime._dropped enable row level security;
-comment on table realtime._dropped is 'Whoever has to catch up from before the transaction xid misses what those up to upto had left in the journal and among the marks: it dropped that.';
+comment on table realtime._dropped is 'Whoever has to catch up from before the transaction xid misses what those up to upto had left in the journal, among the marks and among the disconnects: it dropped that.';
 
 -- +goose StatementBegin
 create function realtime._changed(subject text, topic text, lenient boolean) returns void
@@ -111,11 +125,13 @@ begin
   -- What a dump of another cluster brought: transactions whose ids are still to be given out here, to others.
   delete from realtime._journal where xid >= pg_snapshot_xmax(pg_current_snapshot());
   delete from realtime._marks where xid >= pg_snapshot_xmax(pg_current_snapshot());
+  delete from realtime._disconnects where xid >= pg_snapshot_xmax(pg_current_snapshot());
   delete from realtime._dropped where xid >= pg_snapshot_xmax(pg_current_snapshot());
   -- First what may take long: the locks of what follows are held until the transaction ends.
   with entries as (delete from realtime._journal j where j.inserted_at < cutoff returning j.xid),
        marks   as (delete from realtime._marks m where m.inserted_at < marked returning m.xid),
-       gone    as (select xid from entries union all select xid from marks)
+       cut     as (delete from realtime._disconnects d where d.inserted_at < marked returning d.xid),
+       gone    as (select xid from entries union all select xid from marks union all select xid from cut)
   insert into realtime._dropped as last (xid, upto) select pg_current_xact_id(), gone.xid from gone order by gone.xid desc limit 1
     on conflict (one) do update set xid = excluded.xid, upto = greatest(last.upto, excluded.upto);
   for i in -1 .. 3 loop
@@ -141,7 +157,7 @@ begin
   return next;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._maintain(interval) is 'Makes the partitions from yesterday to three days ahead; drops those older than the retention, and marks older than a day. Run by the server at its start and every hour.';
+comment on function realtime._maintain(interval) is 'Makes the partitions from yesterday to three days ahead; drops those older than the retention, and marks and disconnects older than a day. Run by the server at its start and every hour.';
 
 revoke execute on function realtime._changed(text, text, boolean) from public;
 
@@ -218,4 +234,5 @@ end $$;
 -- +goose StatementEnd
 drop function realtime._changed(text, text, boolean);
 drop table realtime._dropped;
+drop table realtime._disconnects;
 drop table realtime._marks;

@@ -52,6 +52,7 @@ type instance struct {
 	recorder *decisions.Recorder // nil: no decision log is kept
 	sockets  *socket.Server
 	lease    *lease
+	sync     *syncer
 	house    *housekeeper
 	health   *api.Health
 	rest     *api.REST
@@ -77,30 +78,22 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		return nil, err
 	}
 	in.metrics.WatchPool(in.pool.Stats)
+	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
+	in.lease.serve, in.lease.stop = in.open, in.leave
+	in.sync = &syncer{node: in.lease.id, pool: in.pool, logger: in.component("sync"), metrics: in.metrics, wake: make(chan struct{}, 1)}
 	rooms := c.hubOptions()
 	rooms.Metrics, rooms.Hears = in.metrics, func() bool { return in.feed.Hearing() }
 	in.hub = hub.New(rooms)
 	in.presence = presence.NewRegistry(presence.Options{Hub: in.hub, MaxBytes: c.MaxPresenceStateBytes, Metrics: in.metrics})
-	in.feed = feed.New(feed.Options{
-		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
-		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
-		Sink:   via(messages.Delivery{Hub: in.hub, Logger: in.component("messages"), Metrics: in.metrics}),
-		Logger: in.component("feed"), Metrics: in.metrics,
-	})
-	in.decider = auth.NewDecider(auth.DeciderOptions{
-		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
-	})
-	in.lease = newLease(c.AllowSecondNode, in.pool, in.component("lease"), in.metrics)
-	in.lease.serve, in.lease.stop = in.open, in.leave
 	in.recorder = decisions.New(decisions.Options{
 		Log: c.DecisionLog == "log" || c.DecisionLog == "both", SQL: c.recordsDecisions(),
 		Pool: in.pool, Node: in.lease.id, Logger: in.component("decisions"), Metrics: in.metrics,
 	})
 	sessions := &channel.Options{
-		Hub: in.hub, Presence: in.presence, Decider: in.decider, Decisions: in.recorder, Replayer: messages.NewReplayer(messages.ReplayOptions{
+		Hub: in.hub, Presence: in.presence, Decisions: in.recorder, Replayer: messages.NewReplayer(messages.ReplayOptions{
 			Pool: in.pool, Reads: c.PoolSize / 5, MaxMessages: c.MaxReplayMessages, MaxPayload: c.MaxPayloadBytes, MaxQueue: c.MaxQueueBytes,
 			Logger: in.component("replay"), Metrics: in.metrics,
-		}), Verifier: verifier, WhenHearing: in.feed.WhenHearing, PrivateOnly: c.PrivateOnly,
+		}), Verifier: verifier, PrivateOnly: c.PrivateOnly,
 		Limits: channel.Limits{
 			Channels: c.MaxChannelsPerSocket, JoinsPerSecond: c.MaxJoinsPerSecond, EventsPerSecond: c.MaxEventsPerSecond,
 			BytesPerSecond: c.MaxBytesPerSecond, PresenceEventsPerSecond: c.MaxPresenceEventsPerSecond,
@@ -108,6 +101,18 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 		},
 		Logger: in.component("channel"), Metrics: in.metrics,
 	}
+	in.feed = feed.New(feed.Options{
+		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
+		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
+		Sink: via(messages.Delivery{Hub: in.hub, Users: sessions, Logger: in.component("messages"), Metrics: in.metrics}),
+		Node: in.lease.id, Awaited: in.sync.awaited,
+		Logger: in.component("feed"), Metrics: in.metrics,
+	})
+	in.sync.reach, in.sync.barrier = in.feed.Reach, in.hub.Barrier
+	in.decider = auth.NewDecider(auth.DeciderOptions{
+		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
+	})
+	sessions.Decider, sessions.WhenHearing = in.decider, in.feed.WhenHearing
 	sockets := c.socketOptions()
 	sockets.Open, sockets.Logger, sockets.Metrics = opener{verifier, sessions}.open, in.component("socket"), in.metrics
 	in.sockets = socket.NewServer(sockets)
@@ -216,6 +221,7 @@ func (in *instance) run(ctx context.Context) error {
 	group.Go(func() { in.decider.Run(work) })
 	group.Go(func() { in.house.run(work) })
 	group.Go(func() { in.recorder.Run(work) })
+	group.Go(func() { in.sync.run(work) })
 	if in.keys != nil {
 		group.Go(func() { in.keys.Run(work) })
 	}

@@ -37,6 +37,9 @@ var SchemaVersion string
 //go:embed decide.sql
 var Decide string
 
+//go:embed disconnects.sql
+var Disconnects string
+
 //go:embed dropped.sql
 var Dropped string
 
@@ -82,6 +85,9 @@ var MaintainDecisions string
 //go:embed messages.sql
 var Messages string
 
+//go:embed missed_disconnects.sql
+var MissedDisconnects string
+
 //go:embed missed_marks.sql
 var MissedMarks string
 
@@ -126,6 +132,12 @@ var ScriptTransaction string
 
 //go:embed settings.sql
 var Settings string
+
+//go:embed sync_acknowledge.sql
+var SyncAcknowledge string
+
+//go:embed sync_awaited.sql
+var SyncAwaited string
 
 //go:embed table_exists.sql
 var TableExists string

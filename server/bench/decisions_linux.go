@@ -77,16 +77,17 @@ type decider struct {
 // nobody hears what the feed says.
 type nobody struct{}
 
-func (nobody) Mark(feed.Mark)            {}
-func (nobody) Message(feed.Message)      {}
-func (nobody) Deaf()                     {}
-func (nobody) Hearing()                  {}
-func (nobody) Rewound(snapshot.Snapshot) {}
-func (nobody) CatchingUp()               {}
-func (nobody) Settled() bool             { return true }
-func (nobody) Dropped(feed.Message)      {}
-func (nobody) Missed()                   {}
-func (nobody) CaughtUp()                 {}
+func (nobody) Mark(feed.Mark)             {}
+func (nobody) Message(feed.Message)       {}
+func (nobody) Disconnect(feed.Disconnect) {}
+func (nobody) Deaf()                      {}
+func (nobody) Hearing()                   {}
+func (nobody) Rewound(snapshot.Snapshot)  {}
+func (nobody) CatchingUp()                {}
+func (nobody) Settled() bool              { return true }
+func (nobody) Dropped(feed.Message)       {}
+func (nobody) Missed()                    {}
+func (nobody) CaughtUp()                  {}
 
 func (b *bench) startDecider() (*decider, error) {
 	ctx, cancel := context.WithCancel(b.ctx)

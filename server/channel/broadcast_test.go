@@ -29,6 +29,7 @@ func (t *told) Send(frame []byte) bool {
 func (t *told) Queue(frame []byte, _ *atomic.Bool) bool { t.Send(frame); return false }
 func (t *told) Flush()                                  {}
 func (t *told) WhenDrained(then func())                 { then() }
+func (t *told) Disconnect()                             {}
 
 // replies counts the answers to pushes whose ref begins so.
 func (t *told) replies(ref string) (n int) {

@@ -44,6 +44,7 @@ func (h *heard) Queue(frame []byte, void *atomic.Bool) bool {
 
 func (h *heard) Flush()                  {}
 func (h *heard) WhenDrained(then func()) { then() }
+func (h *heard) Disconnect()             {}
 
 // messages takes everything apart that was said, as a client of version 2.0.0.
 func (h *heard) messages(t *testing.T) (all []protocol.Message) {

@@ -22,14 +22,15 @@ type Channel struct {
 	ref      protocol.Ref // of the join, to be answered
 	options  protocol.Join
 	room     hub.Room
-	sub      *hub.Subscription
-	replaced protocol.Ref // join_ref of the channel whose place this one took, if its client is to be told of its end
-	since    time.Time    // when the join came
+	sub      *hub.Subscription // set under the session's lock
+	replaced protocol.Ref      // join_ref of the channel whose place this one took, if its client is to be told of its end
+	since    time.Time         // when the join came
 	tenure   *decisions.Tenure
 
 	mu          sync.Mutex // guards all below
 	claims      auth.Claims
 	token       string
+	user        string      // of the token, if it is another than the socket's
 	timer       *time.Timer // of the token's expiry
 	rights      hub.Rights
 	held        bool           // rights are in doubt: what is sent waits
@@ -72,9 +73,14 @@ func (s *Session) join(m protocol.Message) {
 	if c.room.Private {
 		c.tenure = s.Decisions.Begin(c.name)
 	}
-	c.sub = hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
+	sub := hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
 	if c.wantsReplay() {
-		c.sub.AwaitReplay()
+		sub.AwaitReplay()
+	}
+	if !c.subscribe(sub) {
+		s.forget(c)
+		c.answer(refusal(protocol.Disconnected))
+		return
 	}
 	c.arm()
 	s.Hub.Join(c.sub)

@@ -248,7 +248,7 @@ func (c *Channel) system(extension, status, message string) {
 func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 	for _, p := range waiting {
 		switch code {
-		case protocol.UnmatchedTopic: // what it was sent on is not there any more
+		case protocol.UnmatchedTopic, protocol.Disconnected: // what it was sent on is not there any more
 			c.turnDown(p, code)
 		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject, protocol.UnableToReplayMessages:
 			c.turnDown(p, protocol.UnableToConnectToProject)
@@ -294,6 +294,7 @@ func (c *Channel) finish(code string) (rest unanswered, first bool) {
 		c.cancelReady()
 	}
 	c.presence.leave()
+	c.session.users.remove(c.user, c.session)
 	if c.cancelReplay != nil {
 		c.cancelReplay()
 	}

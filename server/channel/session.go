@@ -33,6 +33,8 @@ type Sender interface {
 	Flush()
 	// WhenDrained calls then once, when nothing waits for the client: at once if so. then must neither block nor send.
 	WhenDrained(then func())
+	// Disconnect closes the connection behind what was sent: its user is to go.
+	Disconnect()
 }
 
 // Limits bound what one socket may do; 0 lifts a limit.
@@ -63,6 +65,7 @@ type Options struct {
 
 	sessions atomic.Uint32 // opened so far
 	ends     endLog
+	users    users
 }
 
 // Identity is who opened the socket.
@@ -80,25 +83,29 @@ type Session struct {
 	number   uint32
 	sender   Sender
 	identity Identity
+	user     string // of the socket's token, in the hub's spelling
 	joins    bucket.Bucket
 	events   bucket.Bucket
 	bytes    bucket.Bucket
 	presence bucket.Bucket // presence events
 
-	mu       sync.Mutex // guards all below
-	channels map[string]*Channel
-	draining bool
-	turn     chan struct{} // see replayTurn; nil: nobody wanted it
+	mu           sync.Mutex // guards all below
+	channels     map[string]*Channel
+	draining     bool
+	disconnected string        // what the client is told of that; empty: it is not
+	turn         chan struct{} // see replayTurn; nil: nobody wanted it
 }
 
-// NewSession begins a session for a client that speaks version.
+// NewSession begins a session for a client that speaks version. Close ends it.
 func NewSession(o *Options, version protocol.Version, identity Identity, sender Sender) *Session {
-	return &Session{
-		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity,
+	s := &Session{
+		Options: o, version: version, number: o.sessions.Add(1), sender: sender, identity: identity, user: hub.CanonicalSubject(identity.Claims.Subject),
 		joins: bucket.New(o.Limits.JoinsPerSecond), events: bucket.New(o.Limits.EventsPerSecond), bytes: bucket.New(o.Limits.BytesPerSecond),
 		presence: bucket.New(o.Limits.PresenceEventsPerSecond),
 		channels: map[string]*Channel{},
 	}
+	o.users.add(s.user, s)
+	return s
 }
 
 // Frame handles one frame of the client. Its data may be changed after the call.
@@ -248,6 +255,7 @@ func (s *Session) Close() {
 	for _, c := range s.all() {
 		c.end()
 	}
+	s.users.remove(s.user, s)
 }
 
 // Drain tells every channel that the server asks the client to go, and takes no more joins.

@@ -42,6 +42,8 @@ type Message struct {
 type Sink interface {
 	Mark(Mark)
 	Message(Message)
+	// Disconnect has returned when nothing reaches the user's sessions any more.
+	Disconnect(Disconnect)
 	// Deaf tells that the database may be saying things that are not heard. The feed starts deaf. This alone may
 	// come out of turn: while a message cannot be read, what follows waits, but not this.
 	Deaf()
@@ -73,6 +75,8 @@ type Options struct {
 	MaxPayload int           // bytes; longer messages are dropped and counted
 	Heartbeat  time.Duration // between heartbeats; 0: a second
 	DeafAfter  time.Duration // without hearing one's own heartbeat; 0: five seconds
+	Node       string        // this server's id in realtime._nodes
+	Awaited    func()        // a heartbeat found that somebody may wait in realtime.sync() for this server; must not block; nil: nobody cares
 	Logger     *slog.Logger
 	Metrics    *metrics.Metrics
 
@@ -226,13 +230,18 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 		}
 		switch h.kind {
 		case hintMessage:
-			ahead := messagesAhead(batch)
+			list := ahead(batch)
 			if f.backlog == nil {
-				f.messages(ctx, f.news(ahead))
+				f.messages(ctx, f.news(list))
 			} else {
-				f.keepWaiting(ahead)
+				f.keepWaiting(list)
 			}
-			batch = batch[len(ahead):]
+			batch = batch[len(list):]
+			continue
+		case hintDisconnect:
+			list := ahead(batch)
+			f.disconnects(ctx, f.news(list))
+			batch = batch[len(list):]
 			continue
 		case hintMark:
 			f.options.Sink.Mark(h.mark)

@@ -52,14 +52,15 @@ func (r *recorder) Message(m feed.Message) {
 	}
 	r.say("message %s %s %v %s%s", m.Topic, m.Event, m.Private, m.Payload, m.Binary)
 }
-func (r *recorder) Deaf()                     { r.say("deaf") }
-func (r *recorder) Hearing()                  { r.say("hearing") }
-func (r *recorder) Rewound(snapshot.Snapshot) { r.say("rewound") }
-func (r *recorder) CatchingUp()               { r.say("catching up") }
-func (r *recorder) Settled() bool             { return true }
-func (r *recorder) Dropped(m feed.Message)    { r.say("dropped %s", m.Topic) }
-func (r *recorder) Missed()                   { r.say("missed") }
-func (r *recorder) CaughtUp()                 { r.say("caught up") }
+func (r *recorder) Disconnect(d feed.Disconnect) { r.say("disconnect %s %s", d.Subject, d.Reason) }
+func (r *recorder) Deaf()                        { r.say("deaf") }
+func (r *recorder) Hearing()                     { r.say("hearing") }
+func (r *recorder) Rewound(snapshot.Snapshot)    { r.say("rewound") }
+func (r *recorder) CatchingUp()                  { r.say("catching up") }
+func (r *recorder) Settled() bool                { return true }
+func (r *recorder) Dropped(m feed.Message)       { r.say("dropped %s", m.Topic) }
+func (r *recorder) Missed()                      { r.say("missed") }
+func (r *recorder) CaughtUp()                    { r.say("caught up") }
 
 // await waits until the last thing said is this, and gives all that was said since the last await.
 func (r *recorder) await(t *testing.T, last string) []string {

@@ -3,6 +3,8 @@ package feed
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -108,11 +110,14 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	epoch := f.epoch
 	f.mu.Unlock()
 	w, sent := f.NewFence(), time.Now()
-	snap, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
+	snap, awaited, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
 	if err != nil {
 		w.Drop()
 		f.options.Logger.Debug("heartbeat not sent", "err", err)
 		return
+	}
+	if awaited && f.options.Awaited != nil {
+		f.options.Awaited()
 	}
 	w.Then(func(reached bool) {
 		if reached {
@@ -121,14 +126,58 @@ func (f *Feed) sendBeat(ctx context.Context) {
 	})
 }
 
-// say notifies, and returns what the database had committed by then.
-func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (snapshot.Snapshot, error) {
-	seen, err := postgres.Ask(ctx, f.options.Pool, l, func(row pgx.CollectableRow) (seen string, err error) {
-		err = row.Scan(nil, &seen)
-		return seen, err
-	}, sql.Heartbeat, payload)
-	if err != nil {
-		return snapshot.Snapshot{}, err
-	}
-	return snapshot.Parse(seen[0])
+// say notifies, and returns what the database had committed by then, and whether this server may be awaited in
+// realtime.sync(): asked in the same round trip, that costs nothing of its own.
+func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (seen snapshot.Snapshot, awaited bool, err error) {
+	err = postgres.ShortFresh(ctx, f.options.Pool, l, func(b *pgx.Batch) {
+		b.Queue(sql.Heartbeat, payload)
+		b.Queue(sql.SyncAwaited, f.options.Node)
+	}, func(results pgx.BatchResults) error {
+		var text string
+		if err := results.QueryRow().Scan(nil, &text); err != nil {
+			return err
+		}
+		if seen, err = snapshot.Parse(text); err != nil {
+			return err
+		}
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		awaited = rows.Next()
+		rows.Close()
+		return rows.Err()
+	})
+	return seen, awaited, err
 }
+
+// Reach sends a fence, and returns when the sink has been told everything that was committed before the call, except what
+// comes late (see Sink.CatchingUp).
+func (f *Feed) Reach(ctx context.Context) error {
+	if !f.Hearing() {
+		return errDeaf
+	}
+	w := f.NewFence()
+	if _, _, err := f.say(ctx, reachLimits, w.Payload()); err != nil {
+		w.Drop()
+		return fmt.Errorf("send a fence: %w", err)
+	}
+	told := make(chan bool, 1)
+	w.Then(func(reached bool) { told <- reached })
+	select {
+	case reached := <-told:
+		if !reached {
+			return errDeaf
+		}
+		return nil
+	case <-ctx.Done():
+		w.Drop()
+		return fmt.Errorf("wait for a fence: %w", context.Cause(ctx))
+	}
+}
+
+// reachLimits are those of a fence. A commit that notifies waits for all others that do.
+var reachLimits = postgres.Limits{Statement: 2 * time.Second, Lock: 2 * time.Second}
+
+var errDeaf = errors.New("the database is not heard")

@@ -18,10 +18,10 @@ const maxFetch = 200
 // fetchLimits bound one read of messages, unless the options say otherwise.
 var fetchLimits = postgres.Limits{Statement: 5 * time.Second, Lock: 2 * time.Second}
 
-// messagesAhead are those at the head of a batch that can be read together.
-func messagesAhead(batch []hint) (list []wanted) {
+// ahead are the hints at the head of a batch that are of one kind, and can be read together.
+func ahead(batch []hint) (list []wanted) {
 	for i, h := range batch {
-		if h.kind != hintMessage || i == maxFetch {
+		if h.kind != batch[0].kind || i == maxFetch {
 			break
 		}
 		list = append(list, wanted{h.entry, h.token})
@@ -29,7 +29,7 @@ func messagesAhead(batch []hint) (list []wanted) {
 	return list
 }
 
-// wanted is a message to be read. Somebody else's guess of the token is another one.
+// wanted is a message, or a disconnect, to be read. Somebody else's guess of the token is another one.
 type wanted struct {
 	entry
 	token token

@@ -24,8 +24,8 @@ const channel = "realtime"
 // hint is one notification, read but not believed.
 type hint struct {
 	kind  hintKind
-	entry entry  // of a message
-	token token  // of a message or a mark that is kept: nobody knows it before the COMMIT
+	entry entry  // of a message, or a disconnect
+	token token  // of these, or a mark that is kept: nobody knows it before the COMMIT
 	mark  Mark   // of a mark
 	nonce string // of a fence
 	proof *proof
@@ -51,15 +51,18 @@ type found struct {
 type hintKind uint8
 
 const (
-	hintMessage   hintKind = iota
-	hintMark               //
-	hintFence              // one of our heartbeats or fences, or somebody's
-	hintProven             // ours: a heartbeat came back
-	hintLost               // ours: the source is interrupted here
-	hintConnected          // ours: the source begins here
+	hintMessage    hintKind = iota
+	hintMark                //
+	hintDisconnect          //
+	hintFence               // one of our heartbeats or fences, or somebody's
+	hintProven              // ours: a heartbeat came back
+	hintLost                // ours: the source is interrupted here
+	hintConnected           // ours: the source begins here
 )
 
-func (k hintKind) String() string { return [...]string{"message", "mark", "heartbeat"}[k] }
+func (k hintKind) String() string {
+	return [...]string{"message", "mark", "disconnect", "heartbeat"}[k]
+}
 
 // entry names a row of realtime._journal.
 type entry struct {
@@ -87,7 +90,8 @@ func (t token) String() string {
 	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
 }
 
-// parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l,k}" a mark, "h <nonce>" a heartbeat. Anyone may have
+// parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l,k}" a mark, "d <xid> <token>" a disconnect,
+// "h <nonce>" a heartbeat. Anyone may have
 // sent it.
 func parse(payload string) (hint, error) {
 	kind, rest, _ := strings.Cut(payload, " ")
@@ -121,6 +125,17 @@ func parse(payload string) (hint, error) {
 		xid, _ := snapshot.ParseXID(aim.X) // without one the policies are asked all the same
 		token, _ := parseToken(aim.K)
 		return hint{kind: hintMark, token: token, mark: Mark{XID: xid, Subject: aim.S, Topic: aim.T, Lenient: aim.L}}, nil
+	case "d":
+		x, t, _ := strings.Cut(rest, " ")
+		xid, err := snapshot.ParseXID(x)
+		if err != nil {
+			return hint{}, err
+		}
+		token, err := parseToken(t)
+		if err != nil {
+			return hint{}, err
+		}
+		return hint{kind: hintDisconnect, entry: entry{xid, noPlace}, token: token}, nil
 	case "h":
 		if len(rest) != nonceLength {
 			return hint{}, fmt.Errorf("read heartbeat: a nonce has %d characters", nonceLength)

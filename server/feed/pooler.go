@@ -43,7 +43,7 @@ func (f *Feed) checkPooler(ctx context.Context, conn *pgx.Conn) error {
 	for range poolerRounds {
 		fence := f.NewFence()
 		fence.Drop() // nobody waits for it; what matters is whether it comes
-		if _, err := f.say(ctx, postgres.Limits{Statement: f.options.DeafAfter}, fence.Payload()); err != nil {
+		if _, _, err := f.say(ctx, postgres.Limits{Statement: f.options.DeafAfter}, fence.Payload()); err != nil {
 			return fmt.Errorf("notify ourselves: %w", err)
 		}
 		time.Sleep(poolerPause)

@@ -28,7 +28,7 @@ func (e rebind) apply(w *worker) {
 	}
 	before := s.subject
 	w.unindex(s)
-	s.subject = canonical(e.subject)
+	s.subject = CanonicalSubject(e.subject)
 	w.index(s)
 	if !s.gate.paced { // an answer under way is about the old claims; a question not sent yet will be about the new
 		s.gate.round++

@@ -26,6 +26,7 @@ type gate struct {
 	round    uint64            // of the last Ask; answers of other rounds are void
 	asking   bool              // an Ask is under way
 	asked    uint64            // marks when it was sent
+	answered uint64            // the first so many marks have been taken into account by an answer
 	asks     int               // of a join: how often it was asked
 	paced    bool              // the Ask under way has not been sent: it waits for its time
 	pace     *rate.Limiter     // of asking again; made when first needed
@@ -150,6 +151,7 @@ type released struct {
 // something as well, may fall into a time without rights, lost and regained before we could ask: it is withheld. Only
 // lenient marks before it (a table without a subject, touched by every message, say) are too common for that.
 func (g *gate) allow(v Verdict) released {
+	g.answered = g.asked
 	if g.state == gateJoining {
 		return g.admit(v)
 	}

@@ -205,11 +205,11 @@ type Subscription struct {
 // NewSubscription prepares a subscription; subject is the user id (empty for none). outlet numbers the connection: those
 // with the same number share a worker.
 func NewSubscription(room Room, outlet uint32, subject string, member Member) *Subscription {
-	return &Subscription{room: room, outlet: outlet, subject: canonical(subject), member: member}
+	return &Subscription{room: room, outlet: outlet, subject: CanonicalSubject(subject), member: member}
 }
 
-// canonical spells a subject in one way: policies compare uuids as such, tokens and rows may write them differently.
-func canonical(subject string) string {
+// CanonicalSubject spells a subject in one way: policies compare uuids as such, tokens and rows may write them differently.
+func CanonicalSubject(subject string) string {
 	hex := make([]byte, 0, 32)
 	for i := range len(subject) {
 		switch c := subject[i]; {
@@ -261,7 +261,7 @@ func (h *Hub) Give(s *Subscription, f *protocol.Frame) {
 // Mark has everyone it concerns decided again; they are given nothing private until then.
 func (h *Hub) Mark(m Mark) {
 	h.options.Metrics.Marks.WithLabelValues(m.aim()).Inc()
-	m.Subject = canonical(m.Subject)
+	m.Subject = CanonicalSubject(m.Subject)
 	h.log.mark(marking{mark: m, heard: time.Now()})
 }
 
@@ -284,6 +284,21 @@ func (h *Hub) Hearing() {
 
 // Settled tells whether everyone has been decided again since the last Hearing: what is published now waits for nobody.
 func (h *Hub) Settled() bool { return h.unsettled.Load() == 0 }
+
+// Barrier returns a channel that is closed once all that has been appended so far is done: who is in doubt has been decided,
+// or is gone, nothing comes late any more, and everybody's frames have left for the socket's queue. Behind a replay they may
+// still wait. Only one is waited for: a later call takes the place of one under way, whose channel is then never closed.
+func (h *Hub) Barrier() (passed <-chan struct{}) {
+	all := make(chan struct{})
+	var left atomic.Int64
+	left.Store(int64(h.options.Workers))
+	h.log.appendToAll(barrierHere{func() {
+		if left.Add(-1) == 0 {
+			close(all)
+		}
+	}})
+	return all
+}
 
 // CatchingUp tells, while deaf, that database messages may come late up to CaughtUp: behind the marks of changes that were
 // committed after them. Those of changes that were committed meanwhile come first.

@@ -19,9 +19,10 @@ type worker struct {
 	subjects map[string]map[*Subscription]struct{} // private subscriptions by subject
 	held     map[uint32]int                        // bytes that wait for a connection, of all of its subscriptions
 	deaf     bool
-	refusing bool   // joins, because that lasts
-	silences uint64 // how often it became deaf
-	catchUp  bool   // messages of the database come late
+	refusing bool     // joins, because that lasts
+	silences uint64   // how often it became deaf
+	catchUp  bool     // messages of the database come late
+	barrier  *barrier // nil: nobody waits for one
 
 	unsettled *atomic.Int64 // the hub's; see Hub.Settled
 
@@ -49,6 +50,7 @@ func (w *worker) run() {
 			}
 		}
 		w.flush()
+		w.pass()
 		if cap(batch) > keepEntries { // a burst must not pin its memory for ever
 			batch = nil
 		}

@@ -16,14 +16,25 @@ import (
 // Delivery is the feed's Sink.
 type Delivery struct {
 	Hub     *hub.Hub
+	Users   Users
 	Logger  *slog.Logger
 	Metrics *metrics.Metrics
+}
+
+// Users are those who have a socket here.
+type Users interface {
+	// Disconnect returns when nothing reaches the user's sockets any more.
+	Disconnect(subject, reason string)
 }
 
 // Mark has everyone concerned decided again.
 func (d Delivery) Mark(m feed.Mark) {
 	d.Hub.Mark(hub.Mark(m))
 }
+
+// Disconnect closes all sockets of a user. It does not go through the hub's log: what is there already and has not begun to
+// leave is given up.
+func (d Delivery) Disconnect(x feed.Disconnect) { d.Users.Disconnect(x.Subject, x.Reason) }
 
 // Deaf stops private delivery.
 func (d Delivery) Deaf() { d.Hub.Deaf() }

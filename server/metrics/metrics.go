@@ -55,6 +55,7 @@ type Metrics struct {
 	FeedCaughtUp   *prometheus.CounterVec // what was said while nobody listened and told afterwards, by kind
 	FeedMissed     *prometheus.CounterVec // times that something was said which cannot be told any more, by reason
 	FeedRoundTrip  prometheus.Histogram   // heartbeat sent to heard
+	Syncs          *prometheus.CounterVec // answers to realtime.sync(), by result (answered, failed)
 	LeaseHeld      prometheus.Gauge       // 1 while this server may serve its database, else 0
 	KeyRefreshes   *prometheus.CounterVec // fetches of key sets, by result
 	Build          *prometheus.GaugeVec   // 1, labelled with the version
@@ -107,9 +108,10 @@ func New() *Metrics {
 	m.FeedReconnects = m.counter("realtime_feed_reconnects_total", "Times the listener was set up again.")
 	m.FeedHeard = m.counters("realtime_feed_notifications_total", "Notifications heard.", "kind")
 	m.FeedIgnored = m.counters("realtime_feed_ignored_total", "Notifications that were of no use.", "reason")
-	m.FeedCaughtUp = m.counters("realtime_feed_caught_up_total", "Messages and marks told after the listener had been away.", "kind")
+	m.FeedCaughtUp = m.counters("realtime_feed_caught_up_total", "Messages, marks and disconnects told after the listener had been away.", "kind")
 	m.FeedMissed = m.counters("realtime_feed_missed_total", "Times that the listener had been away and what it missed was lost for good.", "reason")
 	m.FeedRoundTrip = m.histogram("realtime_feed_heartbeat_seconds", "Heartbeat sent to heartbeat heard.", m.latencyBuckets)
+	m.Syncs = m.counters("realtime_syncs_total", "Answers to realtime.sync(), each for all that called before it.", "result")
 	m.LeaseHeld = m.gauge("realtime_lease_held", "1 while this server has the lease, and so serves.")
 	m.KeyRefreshes = m.counters("realtime_jwks_refreshes_total", "Fetches of the public keys that tokens are verified with.", "result")
 	m.Build = m.gauges("realtime_build_info", "1, labelled with the version that runs.", "version")

@@ -77,6 +77,7 @@ const (
 	NoLongerAuthorized Code = "NoLongerAuthorized"
 	RealtimeRestarting Code = "RealtimeRestarting"
 	ServerDisconnect   Code = "ServerDisconnect"
+	Disconnected       Code = "Disconnected"
 )
 
 // Sentences beyond the first of their code, for Code.Because, and those of system messages that are no refusals. Those
@@ -112,6 +113,7 @@ const (
 	TextRateLimit          = "You have exceeded your rate limit"
 	TextBatchSize          = "Too many messages to broadcast, please reduce the batch size"
 	TextSomeRefused        = "%d of %d messages were refused"
+	TextDisconnected       = "You were disconnected: %s"
 	TextNoLongerPresent    = "You no longer have permission to be present on this Channel topic: %s"
 )
 
@@ -138,6 +140,9 @@ type Entry struct {
 
 // closeRestart is the WebSocket close code of a server that restarts (the IANA registry).
 const closeRestart = 1012
+
+// closePolicy is that of RFC 6455 for a client that is not wanted.
+const closePolicy = 1008
 
 // refusedOverREST is all that a token that is refused is told there; the code says more.
 var refusedOverREST = []string{TextRefused}
@@ -215,6 +220,7 @@ var table = []Entry{
 		Texts: []string{"Realtime is restarting, please standby"}, REST: []string{"%s"}},
 	{Code: ServerDisconnect, Where: InSystem | InClose, Close: closeRestart, Bare: true,
 		Texts: []string{"Server requested disconnect"}},
+	{Code: Disconnected, Where: InJoinReply | InSystem | InClose, Close: closePolicy, Texts: []string{"You were disconnected", TextDisconnected}},
 }
 
 var byCode = func() map[Code]Entry {

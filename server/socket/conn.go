@@ -98,6 +98,9 @@ func (c *Conn) Close(code int, reason Reason) {
 	}
 }
 
+// Disconnect closes the socket because its user is to go.
+func (c *Conn) Disconnect() { c.Close(codePolicy, Disconnected) }
+
 // closeLocked queues the close frame behind what waits.
 func (c *Conn) closeLocked(code int, reason Reason) {
 	c.reason = reason

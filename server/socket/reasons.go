@@ -13,6 +13,7 @@ const (
 	FrameTooBig   Reason = "frame_too_big"  // the client sent more than MAX_FRAME_BYTES in one message
 	FrameTooSlow  Reason = "frame_too_slow" // one message took longer than IDLE_TIMEOUT to arrive
 	ProtocolError Reason = "protocol_error" // the client broke RFC 6455
+	Disconnected  Reason = "disconnected"   // the database said realtime.disconnect() of the user
 	Restarting    Reason = "restarting"     // the server is going down, or another one serves now; come back
 	InternalError Reason = "internal_error" // the handler panicked
 )
