@@ -219,6 +219,9 @@ func (c *Channel) conclude(code protocol.Code, text, event string) bool {
 		return true
 	}
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
+	if code == protocol.Disconnected { // no client knows its sentences without the code
+		text = code.Because(text)
+	}
 	c.system("system", protocol.StatusError, text)
 	s.sender.Send(protocol.Push(s.version, c.joinRef, c.joinRef, c.topic, event, nil))
 	return true
