@@ -238,6 +238,31 @@ var endProvocations = []provocation{
 		s.exec(`delete from members where user_id = 'goes'`)
 		return c.told("a")
 	}},
+	{code: protocol.Disconnected, where: inJoin, counted: joinsTotal, on: onPlain, provoke: func(s *stage) string {
+		c := s.dial(token(s.t, "goes", "authenticated", nil))
+		defer s.holdDecisions()()
+		ref := c.push("", "realtime:a", "phx_join", config(private()))
+		s.await("the join to be there", func() bool { // who was let in before it cannot be told from it
+			s.exec(`select realtime.disconnect('goes')`)
+			return len(c.all()) > 0
+		})
+		return c.refusal(ref)
+	}},
+	{code: protocol.Disconnected, where: inSystem, counted: channelsTotal, on: onPlain, provoke: func(s *stage) string {
+		c, _ := s.memberAs("goes", "open", nil)
+		s.exec(`select realtime.disconnect('goes')`)
+		return c.told("open")
+	}},
+	{code: protocol.Disconnected, where: inSystem, counted: channelsTotal, on: onPlain, provoke: func(s *stage) string {
+		c, _ := s.memberAs("goes", "open", nil)
+		s.exec(`select realtime.disconnect('goes', 'your account was closed')`)
+		return c.told("open")
+	}},
+	{code: protocol.Disconnected, where: inClose, counted: socketsTotal, label: string(socket.Disconnected), on: onPlain, provoke: func(s *stage) string {
+		c, _ := s.memberAs("goes", "open", nil)
+		s.exec(`select realtime.disconnect('goes')`)
+		return c.closedWith()
+	}},
 	{code: protocol.RealtimeRestarting, where: inJoin, counted: joinsTotal, on: onStopped, provoke: func(s *stage) (told string) {
 		c, _ := s.member("a", private())
 		s.dismiss(func() { told = c.refusal(c.push("", "realtime:open", "phx_join", map[string]any{})) })

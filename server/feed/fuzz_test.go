@@ -17,7 +17,7 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"m 1 2 " + uuid, "m 18446744073709551615 -9223372036854775808 " + uuid, "m 1 2 " + strings.ToUpper(uuid), "m 1 2 " + uuid + " ", "m +1 2 " + uuid,
 		"m  1 2 " + uuid, "m 1 2", `r {"x":"1","s":"a","t":"b","l":true}`, `r {"X":"1","S":"a"}`, `r {"s":"a","s":"b"}`, `r {"s":5}`, `r {"s":"a","k":"` + uuid + `"}`, `r {"x":"-1"}`, "r {}", "r null", "r []", "r",
-		`r {"s":"\ud800"}`, "h " + strings.Repeat("A", nonceLength), "h ", "x", "", " ", "m", "\xff",
+		`r {"s":"\ud800"}`, "h " + strings.Repeat("A", nonceLength), "h ", "d 1 " + uuid, "d 1 2 " + uuid, "d 01 " + uuid, "d 1", "d", "x", "", " ", "m", "\xff",
 	} {
 		f.Add(seed)
 	}
@@ -49,6 +49,12 @@ func FuzzParse(f *testing.F) {
 			xid, _ := snapshot.ParseXID(want.X)
 			if h.mark != (Mark{XID: xid, Subject: want.S, Topic: want.T, Lenient: want.L}) || !utf8.ValidString(h.mark.Subject+h.mark.Topic) {
 				t.Fatalf("%q reads as %+v", payload, h.mark)
+			}
+		case hintDisconnect:
+			x, _, _ := strings.Cut(strings.TrimPrefix(payload, "d "), " ")
+			if again := fmt.Sprintf("d %s %s", x, h.token); again != payload[:len(payload)-36]+strings.ToLower(payload[len(payload)-36:]) ||
+				strings.TrimLeft(x, "0") != strings.TrimLeft(fmt.Sprint(h.entry.xid), "0") || h.entry.seq != noPlace {
+				t.Fatalf("%q reads as %+v", payload, h)
 			}
 		case hintFence:
 			if payload != "h "+h.nonce || len(h.nonce) != nonceLength {

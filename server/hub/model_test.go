@@ -44,6 +44,8 @@ type play struct {
 	hopeless bool // outages that cannot be caught up
 	watching bool // there is presence, with a right of its own
 	replays  bool // half of the members want what was before them
+	barriers bool
+	hasty    bool // barriers wait for nobody
 }
 
 type model struct {
@@ -65,7 +67,8 @@ type model struct {
 	frames    map[*protocol.Frame]*told
 	members   members
 	past      past
-	found     []string // violations
+	barrier   *modelBarrier // that is not passed yet
+	found     []string      // violations
 }
 
 // told is a frame that the hub was given.
@@ -145,6 +148,9 @@ func (m *model) step() {
 	if m.watching && m.rng.IntN(3) == 0 {
 		m.changeMembers()
 	}
+	if m.barriers && m.rng.IntN(8) == 0 {
+		m.setBarrier()
+	}
 	switch m.rng.IntN(13) {
 	case 0, 1, 2:
 		m.commit(m.rng)
@@ -169,6 +175,7 @@ func (m *model) step() {
 		leave{m.sub}.apply(m.worker)
 		m.join()
 	}
+	m.worker.pass()
 }
 
 // disturb is what others do: clients send, and forge marks of transactions that were, will be, or never are.
@@ -251,10 +258,14 @@ func (m *model) settle() {
 		m.replay()
 	}
 	m.tellMembers()
+	m.worker.pass()
 }
 
 // complete checks that a session that lives lost nothing but what it was told of.
 func (m *model) complete() {
+	if m.barrier != nil {
+		m.violation("a barrier not passed after everything was answered")
+	}
 	if m.ended {
 		if m.allowed && m.sub.gate.state != gateEnded {
 			m.violation("ended, and yet not out of the hub")
@@ -299,6 +310,7 @@ func (p play) run(seed uint64) []string {
 
 var plays = []play{
 	{}, {outages: true}, {watching: true}, {watching: true, outages: true, forgery: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
+	{barriers: true}, {barriers: true, outages: true, crashes: true}, {barriers: true, outages: true, forgery: true, hopeless: true}, {barriers: true, replays: true},
 	{replays: true}, {replays: true, outages: true, forgery: true}, {replays: true, outages: true, crashes: true, hopeless: true}, {replays: true, watching: true, outages: true},
 }
 
