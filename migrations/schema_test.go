@@ -137,7 +137,7 @@ func TestExecuteRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"topic", "send", "send_binary", "broadcast_changes", "watch", "unwatch", "can", "invalidate", "_decide"} {
+	for _, name := range []string{"topic", "send", "send_binary", "broadcast_changes", "watch", "unwatch", "can", "invalidate", "disconnect", "sync", "_decide"} {
 		if !seen[name] {
 			t.Errorf("there is no %s()", name)
 		}

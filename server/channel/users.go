@@ -1,7 +1,9 @@
 package channel
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"rowcast/server/hub"
@@ -77,7 +79,11 @@ func (o *Options) Disconnect(subject, reason string) {
 	for _, s := range sessions {
 		s.disconnect(text)
 	}
-	o.Logger.Info("user disconnected", "sub", subject, "sockets", len(sessions), "detail", reason)
+	level := slog.LevelInfo
+	if len(sessions) == 0 { // one transaction may name thousands who are not here
+		level = slog.LevelDebug
+	}
+	o.Logger.Log(context.Background(), level, "user disconnected", "sub", subject, "sockets", len(sessions), "detail", reason)
 }
 
 // disconnect ends all channels, the public ones too, and closes the socket. What waits to leave on any of them is given up.
