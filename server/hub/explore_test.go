@@ -109,16 +109,17 @@ func (e *explorer) first() [2]uint64 {
 	return [2]uint64{maphash.Bytes(e.seeds[0], b), maphash.Bytes(e.seeds[1], b)}
 }
 
-// What the exploration copies and compares is named here: a new field has to be dealt with in clone and key.
+// What the exploration copies and compares is named here: a new field has to be dealt with in clone and key. It sets no
+// barriers, and only these read gate.answered.
 func TestExplorationKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		of    any
 		known string
 	}{
-		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp unsettled outlets delivered writing"},
+		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp barrier unsettled outlets delivered writing"},
 		{Subscription{}, "room outlet subject member gate history place counted held unsettled expiry"},
-		{gate{}, "state rights since waiting bytes marks markedAt round asking asked asks paced pace picture lost deafAt doubted missed"},
+		{gate{}, "state rights since waiting bytes marks markedAt round asking asked answered asks paced pace picture lost deafAt doubted missed"},
 		{waiting{}, "frame xid first last mixed strict"},
 		{heardMark{}, "xid nth"},
 		{history{}, "awaited last page given behind bytes"},
