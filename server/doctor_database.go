@@ -128,16 +128,17 @@ const listenPatience = 10 * time.Second
 // ear is a sink that is there to hear at all.
 type ear struct{ hears func() }
 
-func (e *ear) Hearing()                  { e.hears() }
-func (e *ear) Settled() bool             { return true }
-func (e *ear) Mark(feed.Mark)            {}
-func (e *ear) Message(feed.Message)      {}
-func (e *ear) Dropped(feed.Message)      {}
-func (e *ear) Rewound(snapshot.Snapshot) {}
-func (e *ear) Deaf()                     {}
-func (e *ear) CatchingUp()               {}
-func (e *ear) Missed()                   {}
-func (e *ear) CaughtUp()                 {}
+func (e *ear) Hearing()                   { e.hears() }
+func (e *ear) Settled() bool              { return true }
+func (e *ear) Mark(feed.Mark)             {}
+func (e *ear) Message(feed.Message)       {}
+func (e *ear) Dropped(feed.Message)       {}
+func (e *ear) Rewound(snapshot.Snapshot)  {}
+func (e *ear) Disconnect(feed.Disconnect) {}
+func (e *ear) Deaf()                      {}
+func (e *ear) CatchingUp()                {}
+func (e *ear) Missed()                    {}
+func (e *ear) CaughtUp()                  {}
 
 // mendConnection says what to do about a connection that there is not.
 func mendConnection(setting string, err error) string {
