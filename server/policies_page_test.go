@@ -3,6 +3,7 @@ package main
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -92,6 +93,31 @@ func TestPoliciesPage(t *testing.T) {
 	if blocks < 10 || changes < 8 {
 		t.Errorf("%d blocks and %d sessions were found", blocks, changes)
 	}
+}
+
+// TestPoliciesPageInPsql runs the test that the page shows for plain psql in that.
+func TestPoliciesPageInPsql(t *testing.T) {
+	t.Parallel()
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("there is no psql here; TestPoliciesPage sends the same statements")
+	}
+	page, err := os.ReadFile("../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, chapter, _ := strings.Cut(string(page), "## Testing them")
+	part := pagePart.FindStringSubmatch(chapter)
+	if part == nil || !strings.HasPrefix(part[1], "begin;\n") {
+		t.Fatal("docs/policies.md has no such test")
+	}
+	db := withPolicies(t)
+	command := exec.CommandContext(t.Context(), psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", db.AdminURL)
+	command.Stdin = strings.NewReader(part[1])
+	if out, err := command.CombinedOutput(); err != nil || string(out) != "f\n" {
+		t.Errorf("psql: %s, %v", out, err)
+	}
+	(ruling{"authenticated", bobID, "room:1", "broadcast", true, true}).check(t, db)
 }
 
 // shownByPsql is the last result with columns, without its frame: cells between bars.
