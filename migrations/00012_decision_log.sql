@@ -27,6 +27,7 @@ create index on realtime.decisions (subject, at);
 alter table realtime.decisions enable row level security;
 alter table realtime.decisions_default enable row level security;
 comment on table realtime.decisions is 'What was decided about private channels, when it was new: a row for each join, each change of rights, each end. Decisions that change nothing are not in it. Written where DECISION_LOG says sql; a partition for each UTC day.';
+comment on table realtime.decisions_default is 'Decisions of days whose partition was not made.';
 comment on column realtime.decisions.number is 'In the order of events on one node, from 1 on. One that is missing was lost.';
 comment on column realtime.decisions.at is 'When it took effect, by the server''s clock.';
 comment on column realtime.decisions.node is 'The server, as in realtime._nodes.';
