@@ -17,6 +17,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
+	"rowcast/sql"
 )
 
 const (
@@ -24,19 +25,23 @@ const (
 	deciderPool = 8
 	// asksAtOnce keeps the decider's batches full.
 	asksAtOnce = 400
-	// decisionsLeast is the part of `select 1`s that decisions must come to.
-	decisionsLeast = 0.08
+	// baseConns ask for nothing, or for one decision in a transaction of its own.
+	baseConns = 4
+	// decisionsLeast is the part of `select 1`s that decisions must come to, batchedLeast how many times those that are made
+	// one by one.
+	decisionsLeast, batchedLeast = 0.3, 5
 	// joinSockets join public rooms and private ones, to see what the decisions add.
 	joinSockets = 2000
 	// hearPatience bounds a feed's start.
 	hearPatience = 30 * time.Second
 )
 
-// decisions has the server's own decider answer whether people may receive and send in their rooms, beside as many
-// connections that ask for nothing. Nobody is pinned: Postgres needs the cores too.
+// decisions has the server's own decider answer whether people may receive and send in their rooms, beside connections that
+// ask for nothing, and beside the same statement with one question in each transaction. Nobody is pinned: Postgres needs the
+// cores too.
 func (b *bench) decisions() (section, error) {
 	s := section{
-		title: fmt.Sprintf("Decisions a second: receive and send, %d members of %d rooms, all cores, beside `select 1` on as many connections (%d)", people, peopleRooms, deciderPool),
+		title: fmt.Sprintf("Decisions a second: receive and send, %d members of %d rooms, all cores, beside `select 1` on %d connections", people, peopleRooms, baseConns),
 		rows:  [][]string{{"", "ratio", "from", "to", "own/s", "baseline/s"}},
 	}
 	if err := b.sample(); err != nil {
@@ -58,7 +63,11 @@ func (b *bench) decisions() (section, error) {
 	}
 	row("joins", rates.joinRatios, rates.joins, rates.base)
 	row("asked again after a change", rates.againRatios, rates.again, rates.base)
-	s.bars = []bar{{what: "decisions beside `select 1`", figure: median(rates.joinRatios), limit: decisionsLeast}}
+	row("one in each transaction", rates.singleRatios, rates.singles, rates.base)
+	s.bars = []bar{
+		{what: "decisions beside `select 1`", figure: median(rates.joinRatios), limit: decisionsLeast},
+		{what: "decisions beside those in a transaction each", figure: median(rates.joins) / median(rates.singles), limit: batchedLeast},
+	}
 
 	public, private, err := b.joinRates(joinSockets)
 	if err != nil {
@@ -119,11 +128,12 @@ func (b *bench) startDecider() (*decider, error) {
 
 // decisionRates are a second, with the baseline before and after each.
 type decisionRates struct {
-	base, joins, again, joinRatios, againRatios []float64
+	base, joins, again, singles           []float64
+	joinRatios, againRatios, singleRatios []float64
 }
 
 func (b *bench) decisionRates(d *decider) (r decisionRates, err error) {
-	conns, done, err := dial(b.ctx, b.database.url, deciderPool)
+	conns, done, err := dial(b.ctx, b.database.url, baseConns)
 	if err != nil {
 		return r, err
 	}
@@ -137,26 +147,36 @@ func (b *bench) decisionRates(d *decider) (r decisionRates, err error) {
 		r.base = append(r.base, rate)
 		return err
 	}
-	around := func() float64 { return (r.base[len(r.base)-1] + r.base[len(r.base)-2]) / 2 }
+	pool, err := postgres.Open(b.ctx, b.database.url, baseConns)
+	if err != nil {
+		return r, err
+	}
+	defer pool.Close()
+	kinds := []struct {
+		name         string
+		rates, ratio *[]float64
+		measure      func() (float64, error)
+	}{
+		{"batched", &r.joins, &r.joinRatios, func() (float64, error) { return d.perSecond(b.ctx, false, window) }},
+		{"asked again", &r.again, &r.againRatios, func() (float64, error) { return d.perSecond(b.ctx, true, window) }},
+		{"one by one", &r.singles, &r.singleRatios, func() (float64, error) { return singlesPerSecond(b.ctx, pool, window) }},
+	}
 	b.awaitQuiet()
 	if err := base(); err != nil {
 		return r, err
 	}
 	for range rounds {
-		for _, fenced := range []bool{false, true} {
-			b.say("decisions, asked again: %t", fenced)
-			rate, err := d.perSecond(b.ctx, fenced, window)
+		for _, k := range kinds {
+			b.say("decisions, %s", k.name)
+			rate, err := k.measure()
 			if err == nil {
 				err = base()
 			}
 			if err != nil {
 				return r, err
 			}
-			if fenced {
-				r.again, r.againRatios = append(r.again, rate), append(r.againRatios, rate/around())
-			} else {
-				r.joins, r.joinRatios = append(r.joins, rate), append(r.joinRatios, rate/around())
-			}
+			n := len(r.base)
+			*k.rates, *k.ratio = append(*k.rates, rate), append(*k.ratio, rate/((r.base[n-1]+r.base[n-2])/2))
 		}
 	}
 	return r, nil
@@ -184,6 +204,51 @@ func asksPerSecond(ctx context.Context, conns []*pgx.Conn, window time.Duration)
 		err = errors.Join(err, <-failed)
 	}
 	return float64(asked.Load()) / time.Since(begin).Seconds(), err
+}
+
+// singlesPerSecond has each connection decide about one person in a transaction, over and over.
+func singlesPerSecond(ctx context.Context, pool *postgres.Pool, window time.Duration) (float64, error) {
+	var asked atomic.Int64
+	failed := make(chan error, baseConns)
+	begin := time.Now()
+	for i := range baseConns {
+		go func() {
+			var err error
+			for n := i; err == nil && time.Since(begin) < window; n += baseConns {
+				err = single(ctx, pool, n)
+				asked.Add(1)
+			}
+			failed <- err
+		}()
+	}
+	var err error
+	for range baseConns {
+		err = errors.Join(err, <-failed)
+	}
+	return float64(asked.Load()) / time.Since(begin).Seconds(), err
+}
+
+func single(ctx context.Context, pool *postgres.Pool, n int) error {
+	person := n % people
+	claims := fmt.Sprintf(`{"sub":"%s","role":"authenticated"}`, personID(person))
+	return postgres.Short(ctx, pool, postgres.Limits{Statement: 2 * time.Second, Lock: time.Second}, false,
+		func(batch *pgx.Batch) {
+			batch.Queue(sql.Decide, []string{roomOf(person)}, []string{"broadcast"}, []string{"authenticated"}, []string{claims}, []string{"{}"}, []string{"service_role"})
+		},
+		func(results pgx.BatchResults) error {
+			rows, err := results.Query()
+			if err != nil {
+				return err
+			}
+			allowed, err := pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (bool, error) {
+				values, err := row.Values()
+				return err == nil && values[1] == true && values[2] == true, err
+			})
+			if err == nil && !allowed {
+				err = errors.New("a member was refused")
+			}
+			return err
+		})
 }
 
 // perSecond keeps many questions on their way, each about somebody else; all must be allowed.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -45,6 +46,8 @@ type generator struct {
 	left                 func(c *client, why string)                                // the end of one that was leaving
 	window               struct{ begin, end int64 }                                 // broadcasts sent in it count for the latency
 	latency              histogram
+	began                time.Time // to connect
+	joins                histogram // since then
 }
 
 // room is what is sent to one topic and what came of it.
@@ -144,9 +147,10 @@ func (g *generator) join() error {
 
 // connectAll connects all sockets, as many at a time as may be, until they have joined.
 func (g *generator) connectAll() error {
-	begin := time.Now()
+	g.began = time.Now()
+	atOnce := cmp.Or(g.plan.AtOnce, handshakesAtOnce)
 	for next := 0; g.joined < len(g.clients); {
-		for ; g.joining < handshakesAtOnce && next < len(g.clients); next++ {
+		for ; g.joining < atOnce && next < len(g.clients); next++ {
 			if err := g.connect(g.clients[next], byte(next%sources)); err != nil {
 				return fmt.Errorf("connect socket %d: %w", next, err)
 			}
@@ -157,7 +161,7 @@ func (g *generator) connectAll() error {
 		if g.cut > 0 {
 			return fmt.Errorf("a socket ended while %d of %d had joined: %s", g.joined, len(g.clients), g.why)
 		}
-		if time.Since(begin) > joinPatience {
+		if time.Since(g.began) > joinPatience {
 			return fmt.Errorf("only %d of %d sockets joined in %s", g.joined, len(g.clients), joinPatience)
 		}
 	}

@@ -31,6 +31,7 @@ var allSeries = []struct {
 	{"idle", (*bench).idle, false},
 	{"join", (*bench).join, false},
 	{"decisions", (*bench).decisions, false},
+	{"storm", (*bench).storm, false},
 	{"revoke", (*bench).revoke, false},
 	{"crowd", (*bench).crowd, true},
 }

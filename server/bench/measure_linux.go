@@ -98,8 +98,13 @@ func (g *generator) report(about string, first, last reading) report {
 		Published: last.published - first.published, Deliveries: last.deliveries - first.deliveries, Bytes: last.bytes - first.bytes,
 		Seconds:   float64(last.at-first.at) / 1e9,
 		ServerCPU: last.server - first.server, OwnCPU: last.own - first.own,
-		P50: g.latency.quantile(0.5), P99: g.latency.quantile(0.99), Cut: g.cut, Why: g.why,
+		Cut: g.cut, Why: g.why,
 	}
+	times := &g.latency
+	if about == reportReady {
+		times = &g.joins
+	}
+	r.P50, r.P99 = times.quantile(0.5), times.quantile(0.99)
 	r.OtherCPU = math.Max(0, last.machine-first.machine-r.ServerCPU-r.OwnCPU)
 	if g.plan.Rate > 0 {
 		r.Lost = g.missing()

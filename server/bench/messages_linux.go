@@ -24,6 +24,7 @@ func (g *generator) message(c *client, payload []byte, size int, now int64) erro
 		c.stage = joined
 		g.joining--
 		g.joined++
+		g.joins.add(time.Since(g.began))
 	case "phx_close":
 		c.ending.Closed = now
 		return g.tell(report{About: reportEnded})

@@ -8,6 +8,7 @@ type plan struct {
 	Path     string // of the WebSocket, without the token
 	Private  bool   // join private channels
 	Sessions []session
+	AtOnce   int // how many sockets may be on their way to a channel; 0: as many as keep the server busy
 	Process  int // of the server, whose CPU time is read; 0: none
 
 	// One of these, or neither: then the sockets are held open until standard input ends.
@@ -59,13 +60,13 @@ type report struct {
 	Seconds   float64 // that joining took; the window
 	ServerCPU float64 // in that time, seconds
 	OwnCPU    float64
-	OtherCPU  float64 // of everybody else on the machine
+	OtherCPU  float64       // of everybody else on the machine
+	P50, P99  time.Duration // ready: from when the first began to connect; done: of deliveries
 
 	// done
 	Published  int64
 	Deliveries int64 // within the window
 	Bytes      int64 // of these, as frames
-	P50, P99   time.Duration
 	Lost       int64 // published and never delivered, to the end
 	Cut        int   // connections that the server ended
 	Why        string

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,11 +57,11 @@ var lifted = []string{
 }
 
 // rowcast starts the real server and waits until it is ready.
-func (b *bench) rowcast(core int) (*target, error) {
+func (b *bench) rowcast(core int, settings ...string) (*target, error) {
 	env := append([]string{
 		"DATABASE_URL=" + b.database.url, "JWT_SECRET=" + secret, "ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
 		"LOG_FORMAT=json", "LOG_LEVEL=info",
-	}, lifted...)
+	}, slices.Concat(lifted, settings)...)
 	p, err := start(b.ctx, core, env, b.binary, "serve")
 	if err != nil {
 		return nil, err
