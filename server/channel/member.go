@@ -110,6 +110,20 @@ func (c *Channel) Decided(r hub.Rights) {
 	c.letGo()
 }
 
+// StillHeld takes away what the client may not send any more. While marks keep coming, Decided may be far off.
+func (c *Channel) StillHeld(r hub.Rights) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || c.asked != c.generation {
+		return
+	}
+	c.rights.Broadcast.Send = c.rights.Broadcast.Send && r.Broadcast.Send
+	c.rights.Presence.Send = c.rights.Presence.Send && r.Presence.Send
+	if c.admitted {
+		c.settlePresence()
+	}
+}
+
 // letGo publishes the sends that waited, once the join is answered and unless the rights are in doubt; called under c.mu.
 func (c *Channel) letGo() {
 	if c.held || !c.admitted {

@@ -119,6 +119,34 @@ func TestPresenceThatWaitsTooLong(t *testing.T) {
 	})
 }
 
+// While marks keep coming, an answer takes a right to send away at once; it gives none.
+func TestStillHeldTakesAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, client := presentChannel(t)
+		c.presence.on = true
+		c.Decided(mayAll)
+		c.event("one", "track")
+		c.Held()
+		c.StillHeld(maySend)
+		synctest.Wait()
+		if got := c.present(); got != "{}" {
+			t.Errorf("present are %s, without the right", got)
+		}
+		c.StillHeld(mayAll)
+		c.event("two", "track")
+		if got, want := client.statuses(), []string{"one ok"}; !slices.Equal(got, want) {
+			t.Errorf("answered %q, want %q", got, want)
+		}
+		c.Decided(mayAll)
+		if got, want := client.statuses(), []string{"one ok", "two ok"}; !slices.Equal(got, want) {
+			t.Errorf("answered %q, want %q", got, want)
+		}
+		c.end()
+		time.Sleep(time.Second)
+	})
+}
+
 // A channel that ends while a decision tells of its rights leaves nothing behind.
 func TestDecisionAboutAChannelThatHasEnded(t *testing.T) {
 	t.Parallel()

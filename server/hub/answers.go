@@ -88,6 +88,9 @@ func (e answer) apply(w *worker) {
 		}
 	}
 	if g.state != gateOpen {
+		if !first {
+			s.member.StillHeld(e.verdict.Rights)
+		}
 		w.askAgain(s) // a mark came that this answer did not see
 		return
 	}

@@ -91,6 +91,9 @@ type Member interface {
 	Held()
 	// Paused tells that the rights are in doubt because the database is not heard, and not only for a moment.
 	Paused()
+	// StillHeld tells what an answer said that Held outlasts. What it takes away of the rights to send is gone; what it
+	// gives has to wait for Decided.
+	StillHeld(Rights)
 	// Decided ends Held.
 	Decided(Rights)
 	// Withheld tells that frames were not given because the right was lost and regained around them.

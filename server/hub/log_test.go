@@ -35,6 +35,7 @@ func (*listener) Ask(*Subscription, uint64, bool) {}
 func (l *listener) Admitted(Rights)               { l.admitted <- struct{}{} }
 func (*listener) Held()                           {}
 func (*listener) Paused()                         {}
+func (*listener) StillHeld(Rights)                {}
 func (*listener) Decided(Rights)                  {}
 func (*listener) Withheld(int)                    {}
 func (*listener) Outdated()                       {}

@@ -17,20 +17,21 @@ type recorder struct {
 	asks                     []asked
 	admitted, ended, decided int
 	delivered, withheld      int
-	missed, outdated         int
+	missed, outdated, still  int
 	why                      End
 }
 
 func (r *recorder) Ask(_ *Subscription, round uint64, first bool) {
 	r.asks = append(r.asks, asked{round, first})
 }
-func (r *recorder) Admitted(Rights) { r.admitted++ }
-func (r *recorder) Held()           {}
-func (r *recorder) Paused()         {}
-func (r *recorder) Decided(Rights)  { r.decided++ }
-func (r *recorder) Withheld(n int)  { r.withheld += n }
-func (r *recorder) Outdated()       { r.outdated++ }
-func (r *recorder) Missed(Loss)     { r.missed++ }
+func (r *recorder) Admitted(Rights)  { r.admitted++ }
+func (r *recorder) Held()            {}
+func (r *recorder) Paused()          {}
+func (r *recorder) StillHeld(Rights) { r.still++ }
+func (r *recorder) Decided(Rights)   { r.decided++ }
+func (r *recorder) Withheld(n int)   { r.withheld += n }
+func (r *recorder) Outdated()        { r.outdated++ }
+func (r *recorder) Missed(Loss)      { r.missed++ }
 func (r *recorder) Deliver(*protocol.Frame) Outlet {
 	r.delivered++
 	return nil
@@ -291,4 +292,21 @@ func forged(n int, from snapshot.XID) (all []snapshot.XID) {
 		all = append(all, from+snapshot.XID(i))
 	}
 	return all
+}
+
+// An answer that has not seen all marks lets nothing go, but the member is told what it took away.
+func TestAnAnswerInBetweenIsTold(t *testing.T) {
+	t.Parallel()
+	w, r, s := admitted(t, 0)
+	(&marking{mark: Mark{XID: 100}, heard: time.Now()}).apply(w)
+	round := r.last()
+	(&marking{mark: Mark{XID: 101}, heard: time.Now()}).apply(w)
+	answer{s, Verdict{Round: round, Rights: yes, Snapshot: snap(t, "101:101:")}}.apply(w)
+	if r.still != 1 || r.decided != 0 {
+		t.Errorf("told %d times, decided %d", r.still, r.decided)
+	}
+	answer{s, Verdict{Round: r.last(), Rights: yes, Snapshot: snap(t, "102:102:")}}.apply(w)
+	if r.still != 1 || r.decided != 1 {
+		t.Errorf("at the end: told %d times, decided %d", r.still, r.decided)
+	}
 }

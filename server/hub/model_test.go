@@ -109,6 +109,7 @@ func (m *model) Ask(sub *Subscription, round uint64, first bool) {
 func (m *model) Admitted(r Rights)  { m.members.decided(r); m.remember(r) }
 func (m *model) Paused()            {}
 func (m *model) Held()              {}
+func (m *model) StillHeld(Rights)   {}
 func (m *model) Decided(r Rights)   { m.members.decided(r) }
 func (m *model) Withheld(n int)     { m.withheld += n }
 func (m *model) Outdated()          { m.members.outdated() }

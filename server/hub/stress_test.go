@@ -91,12 +91,13 @@ func (v *visitor) decide(rng *rand.Rand) {
 	}
 }
 
-func (*visitor) Admitted(Rights) {}
-func (*visitor) Held()           {}
-func (*visitor) Paused()         {}
-func (*visitor) Outdated()       {}
-func (*visitor) Missed(Loss)     {}
-func (*visitor) Decided(Rights)  {}
+func (*visitor) Admitted(Rights)  {}
+func (*visitor) Held()            {}
+func (*visitor) Paused()          {}
+func (*visitor) Outdated()        {}
+func (*visitor) Missed(Loss)      {}
+func (*visitor) StillHeld(Rights) {}
+func (*visitor) Decided(Rights)   {}
 
 func (v *visitor) Withheld(n int) {
 	v.mu.Lock()

@@ -86,6 +86,7 @@ func (*client) Ask(*hub.Subscription, uint64, bool) {}
 func (*client) Admitted(hub.Rights)                 {}
 func (*client) Held()                               {}
 func (*client) Paused()                             {}
+func (*client) StillHeld(hub.Rights)                {}
 func (*client) Decided(hub.Rights)                  {}
 func (*client) Withheld(int)                        {}
 func (*client) Outdated()                           {}
