@@ -91,6 +91,12 @@ func (m *seat) Held() {
 	m.held = true
 }
 
+func (m *seat) StillHeld(Rights) {
+	if !m.held {
+		m.violation("still held, and was not in doubt")
+	}
+}
+
 func (m *seat) Decided(Rights) {
 	if !m.held {
 		m.violation("decided, and was not in doubt")
