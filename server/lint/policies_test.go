@@ -153,6 +153,13 @@ var policyFixtures = map[string]fixture{
 		bad:    policy("asked", `for select using (realtime.topic() = 'a')`),
 		object: "policy asked", words: "never looks at the column topic",
 	},
+	"unwatched": {
+		good: members + `create table rooms (id bigint); create view open_rooms as select id from rooms; create table unread (a int);
+			select realtime.watch('members'), realtime.watch('rooms');` +
+			policy("room", `for select using (exists (select from members) or exists (select from open_rooms))`),
+		bad:    `select realtime.unwatch('rooms')`,
+		object: "table public.rooms", words: "no trigger",
+	},
 	"no_such_right": {
 		good:   policy("all", `using (topic = 'a')`),
 		bad:    policy("change", `for update using (topic = 'a')`),
