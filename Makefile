@@ -19,8 +19,10 @@ test: ## the whole suite, race detector on, against a throw-away Postgres (or TE
 SOAK_RACES ?= 100000
 SOAK_MODELS ?= 5000000
 SOAK_RESUMED ?= 50000
-soak: ## a crowd, races, models and attacks at full size (SOAK_RACES interleavings, SOAK_MODELS runs, SOAK_RESUMED messages), and what they saw
+SOAK_DECISIONS ?= 200000
+soak: ## a crowd, races, models and attacks at full size (SOAK_RACES interleavings, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions), and what they saw
 	go run ./server/bench -only crowd
+	DECISION_CASES=$(SOAK_DECISIONS) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestDecisionsAreWhatTheUserCouldDo$$' ./migrations
 	RESUME_MESSAGES=$(SOAK_RESUMED) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v -run '^TestResumeAcrossKilledServers$$' ./server
 	HOSTILE_CONNECTS=100000 HOSTILE_JOINS=100000 HOSTILE_FLOOD=1000000 go run ./server/pgtest/with go test -timeout 24h -count 1 -v \
 		-run '^(TestConnectionChurn|TestVeryManyTopics|TestFloods)$$' ./server
