@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -61,7 +62,10 @@ func TestRaceOfRevocations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return s })
+			began := time.Now()
 			violations, messages := r.run(rounds)
+			steps := rounds * (raceWriters + raceActors) // transactions, and things that clients do
+			t.Logf("%d steps, %.0f a second", steps, float64(steps)/time.Since(began).Seconds())
 			count := func(name string) float64 { return counter(t, r.running, "realtime_"+name+"_total") }
 			t.Logf("%d rounds of %d transactions at a time: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up",
 				rounds, raceWriters, messages, count("deliveries"), count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"))

@@ -48,6 +48,8 @@ type generator struct {
 	latency              histogram
 	began                time.Time // to connect
 	joins                histogram // since then
+	answers              histogram // to joins, from when each was asked for
+	closed, sentToAll    int       // sessions that are held: that were closed, and that have heard what goes to all
 }
 
 // room is what is sent to one topic and what came of it.
@@ -79,6 +81,7 @@ type client struct {
 	rest   []byte // the beginning of a frame
 	unsent []byte
 	heard  int64 // the number of the last broadcast
+	asked  int64 // when it asked to join
 	ending ending
 	guest  *guest // of a crowd
 }
@@ -142,7 +145,9 @@ func (g *generator) join() error {
 	if err := g.connectAll(); err != nil {
 		return err
 	}
-	return g.tell(g.report(reportReady, first, g.read()))
+	r := g.report(reportReady, first, g.read())
+	r.Answer = g.answers.quantile(0.99)
+	return g.tell(r)
 }
 
 // connectAll connects all sockets, as many at a time as may be, until they have joined.
@@ -293,7 +298,7 @@ func (g *generator) readable(c *client) error {
 			return err
 		}
 		if whole {
-			c.stage = joining
+			c.stage, c.asked = joining, time.Now().UnixNano()
 			g.send(c, appendJoin(nil, c.as, g.plan.Private))
 		}
 		b = rest

@@ -217,5 +217,8 @@ func (g *generator) serveUntil(stop int) error {
 		if err := g.turn(-1); err != nil {
 			return err
 		}
+		if g.cut > 0 && g.plan.Crowd == nil {
+			return fmt.Errorf("a socket that was held ended: %s", g.why)
+		}
 	}
 }

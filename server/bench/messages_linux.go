@@ -14,6 +14,10 @@ func (g *generator) message(c *client, payload []byte, size int, now int64) erro
 			return g.delivery(c, payload, size, now)
 		}
 		c.ending.Heard = now
+		if bytes.Contains(payload, []byte(`"event":"all"`)) {
+			g.sentToAll++
+			return g.tellAll(now)
+		}
 	case "phx_reply":
 		if c.stage != joining {
 			return fmt.Errorf("a reply that nobody asked for: %.300q", payload)
@@ -22,17 +26,31 @@ func (g *generator) message(c *client, payload []byte, size int, now int64) erro
 			return fmt.Errorf("join refused: %.300q", payload)
 		}
 		c.stage = joined
+		g.answers.add(time.Duration(now - c.asked))
 		g.joining--
 		g.joined++
 		g.joins.add(time.Since(g.began))
 	case "phx_close":
 		c.ending.Closed = now
-		return g.tell(report{About: reportEnded})
+		g.closed++
+		if err := g.tell(report{About: reportEnded}); err != nil {
+			return err
+		}
+		return g.tellAll(now)
 	case "system": // tells people why
 	default:
 		return fmt.Errorf("unexpected message: %.300q", payload)
 	}
 	return nil
+}
+
+// tellAll says that what goes to all has come to everyone who is still there.
+func (g *generator) tellAll(now int64) error {
+	if g.sentToAll == 0 || g.sentToAll < g.joined-g.closed {
+		return nil
+	}
+	g.sentToAll = 0
+	return g.tell(report{About: reportAll, At: now})
 }
 
 // delivery is a broadcast of our own.

@@ -47,6 +47,7 @@ const (
 	reportReady   = "ready"   // all sockets have joined
 	reportMeasure = "measure" // the warm-up is over
 	reportEnded   = "ended"   // a session that is held: its channel was closed
+	reportAll     = "all"     // all sessions that are held were sent what goes to all
 	reportTalked  = "talked"  // a crowd: everything said was heard
 	reportHalved  = "halved"  // half of them have gone
 	reportDone    = "done"
@@ -63,6 +64,8 @@ type report struct {
 	OtherCPU  float64       // of everybody else on the machine
 	P50, P99  time.Duration // ready: from when the first began to connect; done: of deliveries
 
+	Answer time.Duration // ready: from when somebody asks to join to the answer, the 99th percentile
+
 	// done
 	Published  int64
 	Deliveries int64 // within the window
@@ -71,6 +74,8 @@ type report struct {
 	Cut        int   // connections that the server ended
 	Why        string
 	Ends       []ending // of each session, when held
+
+	At int64 // all: when the last one had it, Unix nanoseconds
 
 	// of a crowd
 	Settled time.Duration // from the last cause of it to when everyone knew who was present

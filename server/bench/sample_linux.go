@@ -76,6 +76,19 @@ func members(n, rooms int) ([]session, []int, error) {
 	return sessions, persons, nil
 }
 
+// ask has the database do one thing.
+func (b *bench) ask(name string) error {
+	conns, done, err := dial(b.ctx, b.database.admin, 1)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, err := conns[0].Exec(b.ctx, question(name)); err != nil {
+		return fmt.Errorf("ask %s of the database: %w", name, err)
+	}
+	return nil
+}
+
 // dial opens connections of the kind that an application has: statements are prepared once.
 func dial(ctx context.Context, url string, n int) (conns []*pgx.Conn, close func(), err error) {
 	close = func() {

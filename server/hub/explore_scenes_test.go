@@ -55,6 +55,8 @@ func scenes() []*scene {
 		{name: "merged marks", seats: member, merging: true, clients: 1, forgeries: []Mark{exact}, transactions: change},
 		{name: "merged marks of two, behind one of them", seats: member, merging: true, forgeries: []Mark{{XID: xidOf(0), Subject: subjectName(0), Topic: modelTopic}}, transactions: [][]statement{
 			transaction(grants()), transaction(revokes()), transaction(sends())}},
+		{name: "merged marks, lenient and strict", seats: member, merging: true, clients: 1, transactions: [][]statement{
+			transaction(touches()), transaction(revokes().by(Mark{Topic: modelTopic})), transaction(grants())}},
 		{name: "merged marks while joining", seats: joins, merging: true, forgeries: []Mark{exact}, begin: outsider, transactions: [][]statement{
 			transaction(grants(), sends()), transaction(revokes())}},
 		{name: "asking waits", seats: []seating{{here: true, turnsInto: 1}}, paced: true, begin: two, transactions: change},
@@ -66,6 +68,7 @@ func scenes() []*scene {
 			transaction(grants()), transaction(sends())}},
 		{name: "the past", seats: joins, replays: true, clients: 1, transactions: [][]statement{
 			transaction(sends()), transaction(revokes(), sends()), transaction(grants())}},
+		{name: "the past, when the proof runs out", seats: joins, replays: true, stalls: 1, transactions: [][]statement{transaction(sends()), transaction(sends())}},
 		{name: "the connection is lost", seats: member, losses: 1, clients: 1, transactions: change},
 		{name: "the connection is lost, and nothing changes", seats: member, losses: 2, transactions: [][]statement{transaction(sends()), transaction(touches(), sends())}},
 		{name: "the connection is lost while joining", seats: joins, losses: 1, begin: outsider, clients: 1, transactions: [][]statement{
