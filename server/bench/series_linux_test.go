@@ -34,7 +34,7 @@ func TestSeriesOnPostgres(t *testing.T) {
 	}
 	rates, err := b.decisionRates(d)
 	d.stop()
-	if err != nil || median(rates.base) == 0 || median(rates.joins) == 0 || median(rates.again) == 0 || len(rates.base) != 3 {
+	if err != nil || median(rates.base) == 0 || median(rates.joins) == 0 || median(rates.again) == 0 || median(rates.singles) == 0 || len(rates.base) != 4 {
 		t.Errorf("%+v, %v", rates, err)
 	}
 	public, private, err := b.joinRates(20)
