@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"server/decisions": {"sql", "server/postgres", "server/metrics"},
 	"server/lint":      {"sql", "server/postgres"},
 	"server/policies":  {"sql", "server/postgres"},
+	"server/explain":   {"sql", "server/postgres"},
 	"server/feed":      {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 
@@ -44,7 +45,7 @@ var mayImport = map[string][]string{
 	"server/jwks":     {"server/auth", "server/metrics"},
 	"server/messages": {"sql", "server/feed", "server/hub", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 	"server/channel":  {"server/auth", "server/bucket", "server/decisions", "server/hub", "server/messages", "server/presence", "server/protocol", "server/metrics"}, // not socket
-	"server/api":      {"server/auth", "server/bucket", "server/decisions", "server/hub", "server/protocol", "server/metrics"},                                       // not socket
+	"server/api":      {"server/auth", "server/bucket", "server/decisions", "server/explain", "server/hub", "server/protocol", "server/metrics"},                     // not socket
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
 	"server/auth/authtest":       {},                 // for tests
@@ -59,7 +60,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"net/http":                            {"server/socket", "server/api", "server/jwks", "server", "server/bench"},
 	"github.com/coder/websocket":          {"server/socket", "server/bench"}, // bench compares with its plain use
-	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/lint", "server/policies", "server/feed", "server/auth", "server/messages", "server/pgtest", "server", "server/bench"},
+	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/explain", "server/lint", "server/policies", "server/feed", "server/auth", "server/messages", "server/pgtest", "server", "server/bench"},
 	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool
 	"github.com/jackc/pgxlisten":          {"server/postgres"},
 	"github.com/pressly/goose/v3":         {"server/postgres"},

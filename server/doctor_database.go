@@ -36,7 +36,7 @@ var databaseChecks = []check{
 			if p.reach(ctx) != nil || p.unready == nil {
 				return nil
 			}
-			return p.finding("table realtime.messages", oneSpace(explain(p.unready)), mendUnready(p.unready))
+			return p.finding("table realtime.messages", oneSpace(advise(p.unready)), mendUnready(p.unready))
 		}},
 	{title{"listen_unheard", "What the database notifies is not heard.", lint.Error,
 		"LISTEN needs a connection of its own to the same database, as one pooler in transaction mode does not give. A server that hears nothing delivers nothing that is private."},

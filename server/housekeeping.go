@@ -63,7 +63,7 @@ var errNotPrepared = errors.New("the server has not found the database as it nee
 // ready answers for /readyz: the pool answers, the migrations are those of this binary, and decisions can be made.
 func (h *housekeeper) ready(ctx context.Context) error {
 	err := postgres.Ready(ctx, h.pool, readyLimits)
-	if err := explain(err); err != nil {
+	if err := advise(err); err != nil {
 		return err
 	}
 	if h.serves() && !h.prepared.Load() {
@@ -117,7 +117,7 @@ func (h *housekeeper) complain(ctx context.Context, what string, err error) {
 // prepare checks that the database is as this server needs it, and records what SQL functions must know of the one that
 // serves.
 func (h *housekeeper) prepare(ctx context.Context, serving bool) error {
-	if err := explain(postgres.Ready(ctx, h.pool, prepareLimits)); err != nil {
+	if err := advise(postgres.Ready(ctx, h.pool, prepareLimits)); err != nil {
 		return err
 	}
 	if err := h.checkRoles(ctx); err != nil {
@@ -132,8 +132,8 @@ func (h *housekeeper) prepare(ctx context.Context, serving bool) error {
 	return h.record(ctx)
 }
 
-// explain says what to do about what Ready found.
-func explain(err error) error {
+// advise says what to do about what Ready found.
+func advise(err error) error {
 	var old *postgres.OutdatedError
 	switch {
 	case errors.As(err, &old):

@@ -14,6 +14,7 @@ import (
 	"rowcast/server/auth"
 	"rowcast/server/channel"
 	"rowcast/server/decisions"
+	"rowcast/server/explain"
 	"rowcast/server/feed"
 	"rowcast/server/hub"
 	"rowcast/server/jwks"
@@ -209,7 +210,7 @@ func (in *instance) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // the database is needed until the last client is gone
 	defer stop()
 	public := in.publicServer()
-	admin := in.httpServer(api.Admin(api.AdminOptions{Health: in.health, Metrics: in.metrics, Sessions: in.sessions}))
+	admin := in.httpServer(api.Admin(api.AdminOptions{Health: in.health, Metrics: in.metrics, Sessions: in.sessions, Explain: in.explain}))
 	in.sockets.Start()
 
 	leasing, endLease := context.WithCancel(work)
@@ -309,6 +310,11 @@ func (in *instance) publicServer() *http.Server {
 	s := in.httpServer(api.Public(in.health, in.sockets, in.rest))
 	s.ReadTimeout, s.WriteTimeout = requestTimeout, requestTimeout
 	return s
+}
+
+// explain is for operators alone.
+func (in *instance) explain(ctx context.Context, q explain.Question) (explain.Report, error) {
+	return explain.Ask(ctx, in.pool, q)
 }
 
 func (in *instance) httpServer(h http.Handler) *http.Server {

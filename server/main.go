@@ -49,6 +49,7 @@ func commands() []command {
 		{"dev", "run a server on a throw-away Postgres with the chat sample", runDev},
 		{"migrate", "apply, undo, list or print the migrations", runMigrate},
 		{"token", "mint a token, or inspect one", runToken},
+		{"explain", "tell why a user may or may not receive and send on a topic", runExplain},
 		{"listen", "join a channel and print what it is told", runListen},
 		{"doctor", "check a configuration and its database", runDoctor},
 		{"policy", "find what is unsafe in the policies, or try them out", runPolicy},

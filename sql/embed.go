@@ -40,6 +40,9 @@ var Decide string
 //go:embed disconnects.sql
 var Disconnects string
 
+//go:embed explain.sql
+var Explain string
+
 //go:embed dropped.sql
 var Dropped string
 

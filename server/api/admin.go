@@ -15,15 +15,17 @@ type AdminOptions struct {
 	Health   *Health
 	Metrics  *metrics.Metrics
 	Sessions func() iter.Seq[Session] // the private channels of this moment
+	Explain  Explain
 }
 
-// Admin is what only the operator may reach: health, metrics, profiles, and what people may do.
+// Admin is what only the operator may reach: health, metrics, profiles, and what people may do and why.
 func Admin(o AdminOptions) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", o.Health.Live)
 	mux.HandleFunc("GET /readyz", o.Health.Ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /sessions", forOperators(listSessions(o.Sessions)))
+	mux.HandleFunc("POST /api/explain", forOperators(answerQuestions(o.Explain)))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
