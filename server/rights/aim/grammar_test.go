@@ -1,6 +1,9 @@
 package aim_test
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // What policies are made of here: shapes that people write, and shapes that look like them and are not.
 
@@ -39,7 +42,7 @@ func (w *world) decision(depth int) string {
 	default:
 		return fmt.Sprintf("%s (select from app.members m where %s%s)", w.pick("exists", "exists", "not exists"), w.member(2), w.pick("", "", " limit 1"))
 	case 0:
-		return fmt.Sprintf("%s %s (select m.%s from app.members m%s)", w.uid(), w.pick("in", "not in"), w.pick("user_id", "owner_id"), w.pick("", " where m.muted", " where "+w.member(1)))
+		return fmt.Sprintf("%s %s (select m.%s from app.members m%s)", w.uid(), w.pick("in", "not in"), w.pick("user_id", "user_id", "owner_id"), w.pick("", " where m.muted", " where "+w.member(1)))
 	case 1:
 		return fmt.Sprintf("topic %s (select 'room:' || m.room_id from app.members m where %s)", w.pick("in", "in", "not in"), w.member(1))
 	case 2:
@@ -218,9 +221,12 @@ func (w *world) change() string {
 	case 3, 4, 5:
 		return fmt.Sprintf("delete from %s %s", table, some)
 	}
-	set := column + " = " + w.value(column)
+	value := w.value(column)
+	set, changed := column+" = "+value, column+" is distinct from "+value
 	if other := w.pick(columns[table]...); other != column {
-		set += ", " + other + " = " + w.value(other)
+		value := w.value(other)
+		set, changed = set+", "+other+" = "+value, changed+" or "+other+" is distinct from "+value
 	}
-	return fmt.Sprintf("update %s set %s %s", table, set, some)
+	// An UPDATE that changes nothing moves the row, and no watch tells of it: what goes by the order of rows is no right.
+	return fmt.Sprintf("update %s set %s where (%s)%s", table, set, changed, strings.Replace(some, "where", " and", 1))
 }

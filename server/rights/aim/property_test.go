@@ -49,7 +49,7 @@ var people = []string{"a1111111-1111-4111-8111-111111111111", "b2222222-2222-422
 func newWorld(t *testing.T, seed int) *world {
 	t.Helper()
 	db, admin := setUp(t)
-	exec(t, admin, "create index on app.members (user_id)", "grant execute on all functions in schema app to authenticated", "set client_min_messages = warning")
+	exec(t, admin, "grant execute on all functions in schema app to authenticated", "set client_min_messages = warning")
 	w := &world{t: t, conn: admin, listener: dial(t, db.AdminURL), rand: rand.New(rand.NewPCG(uint64(seed), 0))}
 	exec(t, w.listener, "listen realtime")
 	// One writes the same id in another way, one has none.
