@@ -47,7 +47,7 @@ var matrixTerms = []string{
 	"true", "false", "null::boolean",
 	"topic = realtime.topic()", "topic = 'room:1'", "topic like 'room:%'", "realtime.topic() ~ '^room:[12]$'", "topic = any (array['lobby', 'room:2'])",
 	"extension = 'broadcast'", "extension = 'presence'", "extension in ('broadcast', 'presence')", "messages.extension <> ''",
-	"private is not true", "payload is null", "id is not null", "inserted_at <= timezone('utc', now())", "messages is distinct from null", "app.whole(messages)",
+	"private is not true", "payload is null", "id::text <> ''", "inserted_at <= timezone('utc', now())", "messages is distinct from null", "app.whole(messages)",
 	"app.sub() = 'ann'", "app.sub() is null", "(select app.sub()) in ('ann', 'bob')",
 	"current_setting('request.jwt.claims', true)::jsonb ->> 'plan' = 'pro'", "(current_setting('request.jwt.claims', true)::jsonb ->> 'age')::int > 17",
 	"current_user = 'authenticated'", "current_setting('request.jwt.claim.role', true) = 'anon'", "length(topic) between 5 and 6",
