@@ -83,6 +83,22 @@ create function realtime._truncatable(source regclass) returns setof regclass
 comment on function realtime._truncatable(regclass) is 'The tables that watch() has to look after for TRUNCATE: this one and its partitions of today.';
 
 -- +goose StatementBegin
+create function realtime._watch_truncate(source regclass) returns void
+  language plpgsql set lock_timeout = '2s' as $$
+declare part regclass;
+begin
+  for part in select realtime._truncatable(source) loop
+    continue when not has_table_privilege(part, 'trigger');
+    execute format('create or replace trigger zz_realtime_rights_truncate after truncate on %s for each statement execute function realtime._rights_changed()', part);
+    if pg_has_role((select relowner from pg_class where oid = part), 'usage') then
+      execute format('alter table %s enable always trigger zz_realtime_rights_truncate', part);
+    end if;
+  end loop;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._watch_truncate(regclass) is 'The part of watch() that is about TRUNCATE, of the table and of its partitions of today.';
+
+-- +goose StatementBegin
 create function realtime.watch(source regclass, subject name default null, topic text default null, columns name[] default null)
   returns void language plpgsql set lock_timeout = '2s' as $$
 #variable_conflict use_variable
@@ -94,7 +110,6 @@ declare
   missing   name;
   arguments text;
   changed   text;
-  part      regclass;
 begin
   if source is null then
     raise exception 'watch(): no table given' using errcode = '22004';
@@ -133,13 +148,7 @@ begin
   if owned then
     execute format('alter table %s enable always trigger zz_realtime_rights, enable always trigger zz_realtime_rights_update', source);
   end if;
-  for part in select realtime._truncatable(source) loop
-    continue when not has_table_privilege(part, 'trigger');
-    execute format('create or replace trigger zz_realtime_rights_truncate after truncate on %s for each statement execute function realtime._rights_changed()', part);
-    if pg_has_role((select relowner from pg_class where oid = part), 'usage') then
-      execute format('alter table %s enable always trigger zz_realtime_rights_truncate', part);
-    end if;
-  end loop;
+  perform realtime._watch_truncate(source);
   perform realtime._mark(null, null);  -- what changed before now was not seen
 end $$;
 -- +goose StatementEnd
@@ -176,6 +185,7 @@ set local lock_timeout = '5s';
 drop function realtime.invalidate(text, text);
 drop function realtime.unwatch(regclass);
 drop function realtime.watch(regclass, name, text, name[]);
+drop function realtime._watch_truncate(regclass);
 drop function realtime._truncatable(regclass);
 drop function realtime._split(text);
 -- The triggers on users' tables go with it.

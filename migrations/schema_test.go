@@ -98,7 +98,7 @@ func TestEverythingHasAComment(t *testing.T) {
 // owner, and what these call with the caller's rights.
 var everyone = []string{
 	"topic", "send", "send_binary", "broadcast_changes", "valid_until", "watch", "unwatch",
-	"_send", "_max_payload_bytes", "_mark", "_split", "_truncatable", "_rights_changed",
+	"_send", "_max_payload_bytes", "_mark", "_split", "_truncatable", "_watch_truncate", "_rights_changed",
 }
 
 func TestExecuteRights(t *testing.T) {

@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"server/policies":  {"sql", "server/postgres"},
 	"server/explain":   {"sql", "server/postgres"},
 	"server/feed":      {"sql", "server/postgres", "server/snapshot", "server/metrics"},
+	"server/rights":    {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 
 	"server/presence": {"server/hub", "server/protocol", "server/metrics"},
@@ -60,7 +61,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"net/http":                            {"server/socket", "server/api", "server/jwks", "server", "server/bench"},
 	"github.com/coder/websocket":          {"server/socket", "server/bench"}, // bench compares with its plain use
-	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/explain", "server/lint", "server/policies", "server/feed", "server/auth", "server/messages", "server/pgtest", "server", "server/bench"},
+	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/explain", "server/lint", "server/policies", "server/feed", "server/auth", "server/rights", "server/messages", "server/pgtest", "server", "server/bench"},
 	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool
 	"github.com/jackc/pgxlisten":          {"server/postgres"},
 	"github.com/pressly/goose/v3":         {"server/postgres"},

@@ -52,7 +52,10 @@ type Config struct {
 	DeafAfter                  time.Duration
 	MaxDeaf                    time.Duration
 	MessageRetention           time.Duration
-	DecisionLog                string // off, log, sql or both
+	Watch                      string        // auto, report or off
+	RightsPollInterval         time.Duration // 0: never
+	RecheckInterval            time.Duration // 0: never
+	DecisionLog                string        // off, log, sql or both
 	DecisionRetention          time.Duration
 
 	AllowSecondNode bool
@@ -189,6 +192,15 @@ var settings = []setting{
 	{name: "MESSAGE_RETENTION", def: "72h", limit: true,
 		help: "how long rows of realtime.messages are kept",
 		into: func(c *Config) value { return durationValue{&c.MessageRetention} }},
+	{name: "WATCH", def: "auto",
+		help: "what policies depend on: auto finds it out and installs triggers where that is allowed; report only tells; off does not look, and only watch() counts",
+		into: func(c *Config) value { return choiceValue{&c.Watch, []string{"auto", "report", "off"}} }},
+	{name: "RIGHTS_POLL_INTERVAL", def: "1s",
+		help: "how often the server looks whether policies, privileges and functions have changed; 0: only when it makes a decision",
+		into: func(c *Config) value { return durationValue{&c.RightsPollInterval} }},
+	{name: "RECHECK_INTERVAL", def: "5s",
+		help: "how often everybody is decided again while policies depend on something whose changes cannot be noticed; 0: never",
+		into: func(c *Config) value { return durationValue{&c.RecheckInterval} }},
 	{name: "DECISION_LOG", def: "off",
 		help: "who is let in where, until when, and why not: to the server's log, to the table realtime.decisions, or both",
 		into: func(c *Config) value { return choiceValue{&c.DecisionLog, []string{"off", "log", "sql", "both"}} }},

@@ -187,16 +187,31 @@ func (h *housekeeper) record(ctx context.Context) error {
 	if h.config.MaxPayloadBytes > 0 {
 		payload = []string{strconv.Itoa(h.config.MaxPayloadBytes)}
 	}
-	bypass := append([]string{}, h.config.BypassRoles...)
+	recheck := []string{} // never
+	if h.config.RecheckInterval > 0 {
+		recheck = []string{h.config.RecheckInterval.String()}
+	}
+	recorded := []struct {
+		name   string
+		values []string
+	}{
+		{"bypass_roles", append([]string{}, h.config.BypassRoles...)},
+		{"allowed_roles", h.config.AllowedRoles},
+		{"max_payload_bytes", payload},
+		{"watch", []string{h.config.Watch}},
+		{"recheck_interval", recheck},
+	}
 	err := postgres.ShortFresh(ctx, h.pool, prepareLimits, func(b *pgx.Batch) {
-		b.Queue(sql.Settings, "bypass_roles", bypass)
-		b.Queue(sql.Settings, "max_payload_bytes", payload)
-	}, func(results pgx.BatchResults) error {
-		_, err := results.Exec()
-		if err == nil {
-			_, err = results.Exec()
+		for _, r := range recorded {
+			b.Queue(sql.Settings, r.name, r.values)
 		}
-		return err
+	}, func(results pgx.BatchResults) error {
+		for range recorded {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("record the settings: %w", err)

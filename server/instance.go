@@ -22,6 +22,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
 	"rowcast/server/presence"
+	"rowcast/server/rights"
 	"rowcast/server/socket"
 )
 
@@ -50,6 +51,7 @@ type instance struct {
 	presence *presence.Registry
 	feed     *feed.Feed
 	decider  *auth.Decider
+	rights   *rights.Watcher     // nil: what policies depend on is not looked for
 	recorder *decisions.Recorder // nil: no decision log is kept
 	sockets  *socket.Server
 	lease    *lease
@@ -64,11 +66,19 @@ type instance struct {
 
 // newInstance joins the packages and opens the addresses. Nothing runs yet.
 func newInstance(ctx context.Context, c Config, logger *slog.Logger) (*instance, error) {
-	return newInstanceVia(ctx, c, logger, func(s feed.Sink) feed.Sink { return s })
+	return newInstanceVia(ctx, c, logger, seams{
+		sink:   func(s feed.Sink) feed.Sink { return s },
+		rights: func(r auth.Rights) auth.Rights { return r },
+	})
 }
 
-// newInstanceVia lets tests stand between the feed and the hub.
-func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func(feed.Sink) feed.Sink) (*instance, error) {
+// seams are where tests stand between two parts.
+type seams struct {
+	sink   func(feed.Sink) feed.Sink     // what the feed tells the hub
+	rights func(auth.Rights) auth.Rights // what the decider is told of its verdicts
+}
+
+func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seams) (*instance, error) {
 	in := &instance{config: c, logger: logger, metrics: metrics.New()}
 	in.metrics.Build.WithLabelValues(buildVersion()).Set(1)
 	verifier, err := in.newVerifier()
@@ -105,14 +115,19 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via func
 	in.feed = feed.New(feed.Options{
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
 		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
-		Sink: via(messages.Delivery{Hub: in.hub, Users: sessions, Logger: in.component("messages"), Metrics: in.metrics}),
+		Sink: via.sink(messages.Delivery{Hub: in.hub, Users: sessions, Logger: in.component("messages"), Metrics: in.metrics}),
 		Node: in.lease.id, Awaited: in.sync.awaited,
 		Logger: in.component("feed"), Metrics: in.metrics,
 	})
 	in.sync.reach, in.sync.barrier = in.feed.Reach, in.hub.Barrier
-	in.decider = auth.NewDecider(auth.DeciderOptions{
+	decisionMaking := auth.DeciderOptions{
 		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
-	})
+	}
+	if c.Watch != "off" {
+		in.rights = rights.New(in.rightsOptions())
+		decisionMaking.Rights = via.rights(in.rights)
+	}
+	in.decider = auth.NewDecider(decisionMaking)
 	sessions.Decider, sessions.WhenHearing = in.decider, in.feed.WhenHearing
 	sockets := c.socketOptions()
 	sockets.Open, sockets.Logger, sockets.Metrics = opener{verifier, sessions}.open, in.component("socket"), in.metrics
@@ -163,6 +178,16 @@ func (in *instance) newVerifier() (*auth.Verifier, error) {
 
 // recordsDecisions tells whether rows of realtime.decisions are written.
 func (c Config) recordsDecisions() bool { return c.DecisionLog == "sql" || c.DecisionLog == "both" }
+
+// rightsOptions is how it is found out what policies depend on, and what follows from it.
+func (in *instance) rightsOptions() rights.Options {
+	return rights.Options{
+		Pool: in.pool, Install: in.config.Watch == "auto", PollEvery: in.config.RightsPollInterval, RecheckEvery: in.config.RecheckInterval,
+		Active:  func() bool { return in.lease.holds() && in.house.prepared.Load() },
+		Changed: func() { in.hub.Mark(hub.Mark{}) }, Recheck: in.hub.Recheck,
+		Logger: in.component("rights"), Metrics: in.metrics,
+	}
+}
 
 // hubOptions is what the settings say about rooms.
 func (c Config) hubOptions() hub.Options {

@@ -255,9 +255,9 @@ type membership struct {
 	room int
 }
 
-// rights replays the history: who had the right when a message was sent. A transaction that takes a right and gives it
+// rightsBy replays the history: who had the right when a message was sent. A transaction that takes a right and gives it
 // back never took it away: rights are lost at COMMIT, and at its COMMIT there was none to lose.
-func rights(history []event, users []*racer) map[string]map[int]bool {
+func rightsBy(history []event, users []*racer) map[string]map[int]bool {
 	had := map[string]map[int]bool{}
 	for _, u := range users {
 		had[u.name] = map[int]bool{}
@@ -304,7 +304,7 @@ func (r *race) judge(users []*racer) (violations []string, messages int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	had := rights(history, users)
+	had := rightsBy(history, users)
 	var sent [raceRooms][]event
 	for _, e := range history {
 		if e.kind == "send" {

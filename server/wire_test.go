@@ -42,13 +42,23 @@ func start(t testing.TB, db *pgtest.DB, change func(*Config)) *running {
 
 func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *running {
 	t.Helper()
-	r := launch(t, db, newTestInstance(t, db, change, via))
+	return startWith(t, db, change, seams{via, func(r auth.Rights) auth.Rights { return r }})
+}
+
+func startWith(t testing.TB, db *pgtest.DB, change func(*Config), via seams) *running {
+	t.Helper()
+	r := launch(t, db, newTestInstanceWith(t, db, change, via))
 	r.awaitReady()
 	return r
 }
 
 // newTestInstance prepares a server on free ports of the loopback.
 func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *instance {
+	t.Helper()
+	return newTestInstanceWith(t, db, change, seams{via, func(r auth.Rights) auth.Rights { return r }})
+}
+
+func newTestInstanceWith(t testing.TB, db *pgtest.DB, change func(*Config), via seams) *instance {
 	t.Helper()
 	c := testConfig(db)
 	if change != nil {

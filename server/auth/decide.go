@@ -66,6 +66,7 @@ var decideLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second
 type DeciderOptions struct {
 	Pool        *postgres.Pool
 	Feed        *feed.Feed
+	Rights      Rights // nil: every verdict counts
 	BypassRoles []string
 	Logger      *slog.Logger
 	Metrics     *metrics.Metrics
@@ -98,6 +99,7 @@ type ask struct {
 	done    func(Answer)
 	single  bool  // met trouble in a batch: the next question is its own
 	trouble error // the last that it met
+	anew    bool  // its last verdict did not count: the next is made by new plans
 }
 
 // NewDecider prepares a decider; Run does the work.
@@ -209,16 +211,14 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		fence = d.options.Feed.NewFence()
 	}
 	start := time.Now()
-	answers, err := d.ask(ctx, questions, fence)
+	answers, err := d.ask(ctx, questions, fence, slices.ContainsFunc(batch, func(a *ask) bool { return a.anew }))
 	d.options.Metrics.DecisionSeconds.Observe(time.Since(start).Seconds())
 	d.options.Metrics.DecisionBatch.Observe(float64(len(batch)))
 	if err != nil {
 		if fence != nil {
 			fence.Drop()
 		}
-		for _, a := range batch {
-			d.again(ctx, a, err)
-		}
+		d.afterTrouble(ctx, batch, err)
 		return
 	}
 	var fenced []func()

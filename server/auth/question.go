@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rowcast/server/feed"
-	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
@@ -40,7 +39,7 @@ func distinct(batch []*ask) (questions []question, which []int) {
 }
 
 // ask is one round trip: limits, the decisions, and the fence that is queued behind them.
-func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fence) ([]*Answer, error) {
+func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fence, anew bool) ([]*Answer, error) {
 	var topics, extensions, roles, claims, headers []string
 	var owner []int // of each array position: its question
 	for i, q := range questions {
@@ -54,7 +53,8 @@ func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fen
 		}
 	}
 	answers := make([]*Answer, len(questions))
-	err := postgres.Short(ctx, d.options.Pool, decideLimits, fence != nil,
+	var seen snapshot.Snapshot
+	err := d.transact(ctx, fence != nil, anew, &seen,
 		func(b *pgx.Batch) {
 			b.Queue(sql.Decide, topics, extensions, roles, claims, headers, d.options.BypassRoles)
 			if fence != nil {
@@ -75,6 +75,9 @@ func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fen
 			}
 			if err := rows.Err(); err != nil {
 				return err
+			}
+			if got > 0 {
+				seen = answers[owner[0]].Snapshot
 			}
 			// A request of which one extension was not asked is not answered.
 			for _, i := range owner[got:] {

@@ -47,6 +47,7 @@ type answer struct {
 
 func (e answer) apply(w *worker) {
 	s, g := e.sub, &e.sub.gate
+	w.endRecheck(s)
 	w.listen()
 	if !g.asking || e.verdict.Round != g.round || g.state == gateEnded || w.deaf {
 		return

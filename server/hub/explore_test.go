@@ -117,8 +117,8 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 		of    any
 		known string
 	}{
-		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp barrier unsettled outlets delivered writing"},
-		{Subscription{}, "room outlet subject member gate history place counted held unsettled expiry"},
+		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp barrier unsettled rechecks turns outlets delivered writing"},
+		{Subscription{}, "room outlet subject member gate history place counted held unsettled expiry turn rechecked"},
 		{gate{}, "state rights since waiting bytes marks markedAt round asking asked answered asks paced pace picture lost deafAt doubted missed"},
 		{waiting{}, "frame xid first last mixed strict"},
 		{heardMark{}, "xid nth"},

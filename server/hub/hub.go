@@ -165,6 +165,7 @@ type Hub struct {
 	log       *log
 	workers   sync.WaitGroup
 	unsettled atomic.Int64 // subscriptions not decided since Hearing, and workers that have not come to it
+	rechecks  atomic.Int64 // subscriptions asked about by Recheck and not answered, and workers that have not come to it
 }
 
 // New starts a hub. It is deaf until it is told Hearing.
@@ -175,7 +176,7 @@ func New(o Options) *Hub {
 	h := &Hub{options: o, log: newLog(o.Workers, o.MaxLogBytes)}
 	for i := range o.Workers {
 		w := newWorker(o, i)
-		w.log, w.unsettled = h.log, &h.unsettled
+		w.log, w.unsettled, w.rechecks = h.log, &h.unsettled, &h.rechecks
 		w.later = func(d time.Duration, e entry) *time.Timer { return time.AfterFunc(d, func() { h.log.appendTo(i, e) }) }
 		w.later(joinPause, stillDeaf{0, refuseJoins}) // in the silence before it hears for the first time
 		h.workers.Go(w.run)
@@ -203,6 +204,8 @@ type Subscription struct {
 	expiry  *expiry
 
 	unsettled bool // not decided since Hearing, and counted so
+	turn      uint // says in which part of a Recheck it is
+	rechecked bool // asked about by one, and counted so
 }
 
 // NewSubscription prepares a subscription; subject is the user id (empty for none). outlet numbers the connection: those

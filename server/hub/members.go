@@ -22,6 +22,8 @@ func (w *worker) private() iter.Seq[*Subscription] {
 }
 
 func (w *worker) add(s *Subscription) {
+	s.turn = w.turns
+	w.turns++
 	s.place = len(w.rooms[s.room])
 	w.rooms[s.room] = append(w.rooms[s.room], s)
 	w.index(s)
@@ -34,6 +36,7 @@ func (w *worker) remove(s *Subscription) {
 	w.recount(s)
 	w.settle(s)
 	w.expire(s, time.Time{})
+	w.endRecheck(s)
 	w.discount(s)
 	members := w.rooms[s.room]
 	if s.place >= len(members) || members[s.place] != s {

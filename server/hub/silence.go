@@ -90,6 +90,7 @@ func (e hearing) apply(w *worker) {
 		s.gate.round++ // answers under way may have waited for what was never heard
 		s.gate.asking, s.gate.paced = false, false
 		s.gate.deafAt = 0
+		w.endRecheck(s)
 		if !s.unsettled {
 			s.unsettled = true
 			w.unsettled.Add(1)

@@ -25,6 +25,8 @@ type worker struct {
 	barrier  *barrier // nil: nobody waits for one
 
 	unsettled *atomic.Int64 // the hub's; see Hub.Settled
+	rechecks  *atomic.Int64 // the same; see Hub.Recheck
+	turns     uint          // given to subscriptions, one after the other
 
 	outlets   []Outlet      // to be flushed at the end of the round
 	delivered int           // frames in this round
@@ -32,7 +34,7 @@ type worker struct {
 }
 
 func newWorker(o Options, number int) *worker {
-	return &worker{options: o, number: number, deaf: true, unsettled: new(atomic.Int64), rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}, held: map[uint32]int{}}
+	return &worker{options: o, number: number, deaf: true, unsettled: new(atomic.Int64), rechecks: new(atomic.Int64), rooms: map[Room][]*Subscription{}, subjects: map[string]map[*Subscription]struct{}{}, held: map[uint32]int{}}
 }
 
 func (w *worker) run() {

@@ -48,6 +48,12 @@ type Metrics struct {
 	MarkedSubscriptions prometheus.Counter     // subscriptions put on hold by a mark
 	RevokeSeconds       prometheus.Histogram   // mark heard to channel cut
 
+	Dependencies  *prometheus.GaugeVec   // what policies depend on, by how a change is noticed (trigger, digest, timer, nothing)
+	Opaque        prometheus.Gauge       // of these, what may depend on more than can be found out
+	Discoveries   *prometheus.CounterVec // times that this was found out, by result (ok, error)
+	DigestChanges prometheus.Counter     // changes of definitions and privileges that had everybody decided again
+	Rechecks      prometheus.Counter     // subscriptions decided again by the timer
+
 	FeedHearing    prometheus.Gauge       // 1 while the feed is proven to hear, else 0
 	FeedReconnects prometheus.Counter     // times the listener was set up again
 	FeedHeard      *prometheus.CounterVec // notifications heard, by kind
@@ -103,6 +109,12 @@ func New() *Metrics {
 	m.Marks = m.counters("realtime_marks_total", "Invalidations heard.", "aim")
 	m.MarkedSubscriptions = m.counter("realtime_marked_subscriptions_total", "Subscriptions put on hold until decided again.")
 	m.RevokeSeconds = m.histogram("realtime_revoke_seconds", "From hearing that a right changed to the channel being cut.", m.latencyBuckets)
+
+	m.Dependencies = m.gauges("realtime_dependencies", "Tables, functions and views that the policies depend on.", "noticed_by")
+	m.Opaque = m.gauge("realtime_dependencies_opaque", "Of these, those that may depend on more than can be found out.")
+	m.Discoveries = m.counters("realtime_discoveries_total", "Times that it was found out what the policies depend on.", "result")
+	m.DigestChanges = m.counter("realtime_digest_changes_total", "Changes of definitions and privileges that had everybody decided again.")
+	m.Rechecks = m.counter("realtime_rechecks_total", "Subscriptions decided again by the timer.")
 
 	m.FeedHearing = m.gauge("realtime_feed_hearing", "1 while the server is proven to hear the database.")
 	m.FeedReconnects = m.counter("realtime_feed_reconnects_total", "Times the listener was set up again.")

@@ -128,13 +128,28 @@ func Short(ctx context.Context, pool *Pool, l Limits, commit bool, fill func(*pg
 	if commit {
 		end = "commit"
 	}
-	return pool.short(ctx, l, "begin isolation level repeatable read", end, fill, read)
+	return pool.short(ctx, l, transaction{"begin isolation level repeatable read", fill, read, end, nil})
+}
+
+// Then is a statement that follows the end of a transaction in the same round trip: it sees all that was committed by then.
+type Then struct {
+	Query string
+	Read  func(pgx.Row) error
+}
+
+// ShortThen is Short and what follows it, which no limits of the database's bind.
+func ShortThen(ctx context.Context, pool *Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error, then Then) error {
+	end := "rollback"
+	if commit {
+		end = "commit"
+	}
+	return pool.short(ctx, l, transaction{"begin isolation level repeatable read", fill, read, end, &then})
 }
 
 // ShortFresh is Short with commit, but each statement sees what was committed before it: after a lock, what the lock
 // waited for.
 func ShortFresh(ctx context.Context, pool *Pool, l Limits, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	return pool.short(ctx, l, "begin isolation level read committed", "commit", fill, read)
+	return pool.short(ctx, l, transaction{"begin isolation level read committed", fill, read, "commit", nil})
 }
 
 // Ask is ShortFresh for one statement, and gives its rows.
@@ -150,7 +165,16 @@ func Ask[T any](ctx context.Context, pool *Pool, l Limits, to pgx.RowToFunc[T], 
 	return list, err
 }
 
-func (p *Pool) short(ctx context.Context, l Limits, begin, end string, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+// transaction is what goes to the database in one round trip.
+type transaction struct {
+	begin string
+	fill  func(*pgx.Batch)
+	read  func(pgx.BatchResults) error
+	end   string
+	then  *Then
+}
+
+func (p *Pool) short(ctx context.Context, l Limits, t transaction) error {
 	ctx, cancel := context.WithTimeout(ctx, l.Statement+l.Lock+time.Second)
 	defer cancel()
 	conn, err := p.acquire(ctx)
@@ -159,10 +183,13 @@ func (p *Pool) short(ctx context.Context, l Limits, begin, end string, fill func
 	}
 	defer conn.Release()
 	var batch pgx.Batch
-	batch.Queue(begin)
+	batch.Queue(t.begin)
 	batch.Queue(sql.Limits, milliseconds(l.Statement), milliseconds(l.Lock))
-	fill(&batch)
-	batch.Queue(end)
+	t.fill(&batch)
+	batch.Queue(t.end)
+	if t.then != nil {
+		batch.Queue(t.then.Query)
+	}
 	results := conn.SendBatch(ctx, &batch)
 	err = func() error {
 		for range 2 {
@@ -170,11 +197,13 @@ func (p *Pool) short(ctx context.Context, l Limits, begin, end string, fill func
 				return err
 			}
 		}
-		if err := read(results); err != nil {
+		if err := t.read(results); err != nil {
 			return err
 		}
-		_, err := results.Exec()
-		return err
+		if _, err := results.Exec(); err != nil || t.then == nil {
+			return err
+		}
+		return t.then.Read(results.QueryRow())
 	}()
 	if closed := results.Close(); err == nil {
 		err = closed

@@ -1,0 +1,106 @@
+package auth
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
+	"rowcast/sql"
+)
+
+// Rights tells which verdicts count: package rights.
+type Rights interface {
+	// Counts tells whether a verdict does, of which digest was read afterwards and which saw so much.
+	Counts(digest string, seen snapshot.Snapshot) bool
+	// Find makes it likely that the next one will.
+	Find(ctx context.Context) error
+	// Observes tells whether the next decision is to say what it read, and Observed is told.
+	Observes() bool
+	Observed(relations []int64)
+}
+
+var (
+	// errVoid is a verdict made while something was not watched that it depends on.
+	errVoid = errors.New("what the policies depend on has changed")
+	// errOldPlan is one that a connection made with what it had planned before the last change.
+	errOldPlan = errors.New("what the policies depend on has changed since this connection was used last")
+)
+
+// transact runs a decision's transaction, of which read sets seen, and has its verdict count only if nobody changed
+// meanwhile what is watched. anew: by plans of its own.
+func (d *Decider) transact(ctx context.Context, commit, anew bool, seen *snapshot.Snapshot, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	if d.options.Rights == nil {
+		return postgres.Short(ctx, d.options.Pool, decideLimits, commit, fill, read)
+	}
+	if anew {
+		fill, read = replanned(fill, read)
+	}
+	if d.options.Rights.Observes() {
+		fill, read = d.observed(fill, read)
+	}
+	var digest string
+	var planned bool
+	err := postgres.ShortThen(ctx, d.options.Pool, decideLimits, commit, fill, read,
+		postgres.Then{Query: sql.DigestAfter, Read: func(row pgx.Row) error { return row.Scan(&digest, &planned) }})
+	switch {
+	case err != nil:
+		return err
+	case !d.options.Rights.Counts(digest, *seen):
+		return errVoid
+	case !planned && !anew:
+		return errOldPlan
+	}
+	return nil
+}
+
+// replanned is a decision for which the connection forgets what it had planned.
+func replanned(fill func(*pgx.Batch), read func(pgx.BatchResults) error) (func(*pgx.Batch), func(pgx.BatchResults) error) {
+	return func(b *pgx.Batch) {
+			b.Queue(sql.DiscardPlans)
+			fill(b)
+		}, func(results pgx.BatchResults) error {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+			return read(results)
+		}
+}
+
+// observed is a decision that also says what it read.
+func (d *Decider) observed(fill func(*pgx.Batch), read func(pgx.BatchResults) error) (func(*pgx.Batch), func(pgx.BatchResults) error) {
+	return func(b *pgx.Batch) {
+			fill(b)
+			b.Queue(sql.Touched)
+		}, func(results pgx.BatchResults) error {
+			if err := read(results); err != nil {
+				return err
+			}
+			rows, _ := results.Query() // the error is that of the rows
+			relations, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+			if err == nil {
+				d.options.Rights.Observed(relations)
+			}
+			return err
+		}
+}
+
+// afterTrouble has a batch asked again that was not answered.
+func (d *Decider) afterTrouble(ctx context.Context, batch []*ask, err error) {
+	void := errors.Is(err, errVoid)
+	if void {
+		err = d.options.Rights.Find(ctx)
+	}
+	if void && err == nil || errors.Is(err, errOldPlan) {
+		for _, a := range batch {
+			a.anew = true
+			d.put(a)
+		}
+		return
+	}
+	for _, a := range batch {
+		d.again(ctx, a, err)
+	}
+}

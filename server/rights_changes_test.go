@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"rowcast/server/pgtest"
+)
+
+// manyThings is one right that takes all of a catalog's arts: $1 is a token role, $2 a group that it is in.
+const manyThings = `
+	create schema app;
+	grant usage on schema app to %[1]s;
+	create table app.members (user_id text);
+	alter table app.members enable row level security;
+	create policy own on app.members for select using (user_id = current_setting('request.jwt.claim.sub', true));
+	create table app.plain (user_id text);
+	create table app.columns (id int, secret text);
+	create table app.base (n int);
+	create view app.seen as select * from app.base;
+	create table app.log (day int) partition by range (day);
+	create table app.log1 partition of app.log for values from (0) to (10);
+	create table app.parent (n int);
+	create table app.child (n int);
+	alter table app.child inherit app.parent;
+	create function app.yes() returns boolean language sql stable begin atomic select true; end;
+	create function app.text_yes() returns boolean language sql stable as $$ select current_setting('search_path') <> '""' and app.yes() $$;
+	create function app.definer() returns boolean language sql stable security definer begin atomic select exists (select from app.base); end;
+	create function app.keep() returns trigger language plpgsql as $$ begin return null; end $$;
+	insert into app.members values ('u1'); insert into app.plain values ('u1'); insert into app.columns values (1); insert into app.base values (1);
+	insert into app.log values (1); insert into app.child values (1);
+	grant select on app.members, app.plain, app.seen, app.log, app.parent to %[1]s;
+	grant select (id) on app.columns to %[1]s;
+	grant select, insert on realtime.messages to %[1]s;
+	grant %[2]s to %[1]s;
+	create policy receive on realtime.messages for select to %[2]s using (
+		realtime.topic() = 'a' and exists (select from app.members) and exists (select from app.plain) and exists (select id from app.columns)
+		and exists (select from app.seen) and exists (select from app.log) and exists (select from app.parent)
+		and app.yes() and app.text_yes() and app.definer());`
+
+// Every one of these is a revocation, and its opposite gives the right again.
+func TestChangesOfDefinitionsCut(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role, group, weak := db.NewRole(t, "nologin"), db.NewRole(t, "nologin"), db.NewRole(t, "nologin")
+	adminExec(t, db, "grant "+role+" to rowcast")
+	r := start(t, db, func(c *Config) {
+		c.AllowedRoles = append(c.AllowedRoles, role)
+		c.RightsPollInterval, c.RecheckInterval = 50*time.Millisecond, 0
+	})
+	r.exec(fmt.Sprintf(manyThings, role, group))
+	tests := []struct{ name, take, give string }{
+		{"ALTER POLICY", `alter policy receive on realtime.messages rename to receives; create policy receive on realtime.messages for select to ` + group + ` using (false);
+			alter policy receives on realtime.messages to ` + weak, `drop policy receive on realtime.messages; alter policy receives on realtime.messages to ` + group + `; alter policy receives on realtime.messages rename to receive`},
+		{"CREATE POLICY, restrictive", `create policy none on realtime.messages as restrictive for select using (false)`, `drop policy none on realtime.messages`},
+		{"ALTER POLICY of a table read", `alter policy own on app.members using (false)`, `alter policy own on app.members using (true)`},
+		{"DROP POLICY of a table read", `drop policy own on app.members`, `create policy own on app.members using (true)`},
+		{"CREATE POLICY of a table read", `create policy none on app.members as restrictive for select using (false)`, `drop policy none on app.members`},
+		{"ENABLE ROW LEVEL SECURITY of a table read", `alter table app.plain enable row level security`, `alter table app.plain disable row level security`},
+		{"DISABLE ROW LEVEL SECURITY of messages", `alter table realtime.messages disable row level security`, `alter table realtime.messages enable row level security`},
+		{"FORCE ROW LEVEL SECURITY of messages", `alter table realtime.messages force row level security`, `alter table realtime.messages no force row level security`},
+		{"REVOKE of a table", `revoke select on app.plain from ` + role, `grant select on app.plain to ` + role},
+		{"REVOKE of messages", `revoke select on realtime.messages from ` + role, `grant select on realtime.messages to ` + role},
+		{"REVOKE of a column", `revoke select (id) on app.columns from ` + role, `grant select (id) on app.columns to ` + role},
+		{"REVOKE of a schema", `revoke usage on schema app from ` + role, `grant usage on schema app to ` + role},
+		{"REVOKE of a function", `revoke execute on function app.yes() from public`, `grant execute on function app.yes() to ` + role},
+		{"CREATE OR REPLACE FUNCTION", `create or replace function app.yes() returns boolean language sql stable begin atomic select false; end`,
+			`create or replace function app.yes() returns boolean language sql stable begin atomic select true; end`},
+		{"ALTER FUNCTION", `alter function app.text_yes() set search_path = ''`, `alter function app.text_yes() reset search_path`},
+		{"CREATE OR REPLACE VIEW", `create or replace view app.seen as select * from app.base where false`, `create or replace view app.seen as select * from app.base`},
+		{"REVOKE of a role", `revoke ` + group + ` from ` + role, `grant ` + group + ` to ` + role},
+		{"ALTER ROLE", `alter role ` + role + ` bypassrls`, `alter role ` + role + ` nobypassrls`},
+		{"the owner of a view", `alter view app.seen owner to ` + weak, `alter view app.seen owner to current_user`},
+		{"the owner of a function", `alter function app.definer() owner to ` + weak, `alter function app.definer() owner to current_user`},
+		{"the owner of messages", `alter table realtime.messages owner to ` + role, `alter table realtime.messages owner to rowcast; grant select, insert on realtime.messages to ` + role},
+		{"DETACH PARTITION", `alter table app.log detach partition app.log1`, `alter table app.log attach partition app.log1 for values from (0) to (10)`},
+		{"NO INHERIT", `alter table app.child no inherit app.parent`, `alter table app.child inherit app.parent`},
+		{"CREATE TRIGGER of messages", `create trigger keep before insert on realtime.messages for each row execute function app.keep()`, `drop trigger keep on realtime.messages`},
+		{"DROP POLICY", `drop policy receive on realtime.messages`, ``},
+	}
+	for _, tt := range tests {
+		c := r.dial(token(t, "u1", role, nil))
+		if _, status, reason := c.join("a", private()); status != "ok" {
+			t.Fatalf("before %s: %s", tt.name, reason)
+		}
+		r.exec(tt.take)
+		c.wait("the end of the channel after "+tt.name, isCut("a"))
+		r.exec(tt.give)
+	}
+}
+
+func TestDropRoleCuts(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.NewRole(t, "nologin") + "_gone"
+	adminExec(t, db, "create role "+role+"; grant "+role+" to rowcast")
+	r := start(t, db, func(c *Config) {
+		c.AllowedRoles = append(c.AllowedRoles, role)
+		c.RightsPollInterval, c.RecheckInterval = 50*time.Millisecond, 0
+	})
+	r.exec(`create policy all_receive on realtime.messages for select using (true); grant select, insert on realtime.messages to ` + role)
+	c := r.dial(token(t, "u1", role, nil))
+	if _, status, reason := c.join("a", private()); status != "ok" {
+		t.Fatal(reason)
+	}
+	r.exec("drop owned by " + role + "; drop role " + role)
+	c.wait("the end of the channel", isCut("a"))
+}
+
+// adminExec runs SQL as a superuser before there is a server.
+func adminExec(t *testing.T, db *pgtest.DB, sql string) {
+	t.Helper()
+	if _, err := db.Admin.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// An open session is given the right to send by a change of definitions, too.
+func TestChangesOfDefinitionsGive(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), func(c *Config) { c.RightsPollInterval, c.RecheckInterval = 50*time.Millisecond, 0 })
+	r.exec(guests + mayWatch)
+	c := r.dial(token(t, "u1", "authenticated", nil))
+	ref, status, reason := c.join("a", private())
+	if status != "ok" {
+		t.Fatal(reason)
+	}
+	send := func() string {
+		status, _ := c.reply(c.push(ref, "realtime:a", "broadcast", map[string]any{"type": "broadcast", "event": "e", "payload": map[string]any{}}))
+		return status
+	}
+	if got := send(); got != "error" {
+		t.Fatalf("sending without a policy: %s", got)
+	}
+	r.exec(`create policy guests_send on realtime.messages for insert to authenticated with check (true)`)
+	r.await("the right to send", func() bool { return send() == "ok" })
+	r.exec(`revoke insert on realtime.messages from authenticated`)
+	r.await("the right to be gone", func() bool { return send() == "error" })
+}

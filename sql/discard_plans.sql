@@ -1,0 +1,2 @@
+-- Has the decision that follows planned anew: a connection may have plans from before a change of roles.
+discard plans;
