@@ -193,7 +193,19 @@ end $$;
 comment on function realtime._digest() is 'Of everything in the catalogs that the rights on messages depend on. It changes with policies, privileges, functions, roles, ownership, triggers and partitions, and not with rows or upkeep.';
 
 -- A session keeps the plans of its decisions, with the policies that applied to a role by its memberships and attributes.
--- Postgres makes them anew when a policy changes, but not when a role does.
+-- Postgres makes them anew when a policy changes, but not when a role does. So a session remembers by which digest it has
+-- planned. (In a setting, which is also gone where a pooler discards all of a session, plans included.)
+-- +goose StatementBegin
+create function realtime._plan_anew() returns boolean
+  language plpgsql as $$
+begin
+  if current_setting('realtime.planned', true) is not distinct from (select digest from realtime._discovery) then return false; end if;
+  discard plans;
+  return true;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._plan_anew() is 'Before a decision: forgets what this session has planned, unless that was after the last discovery; true if so.';
+
 -- +goose StatementBegin
 create function realtime._digest_after(out digest text, out planned boolean)
   language plpgsql as $$
@@ -206,7 +218,7 @@ begin
   end if;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._digest_after() is 'The digest, after a decision of this session; not planned: it may have been made by a plan from before a change.';
+comment on function realtime._digest_after() is 'After a decision, in a transaction of its own: the digest, and whether this session had planned nothing by another.';
 
 -- +goose StatementBegin
 create function realtime._watched(source oid) returns text
@@ -412,7 +424,7 @@ end $$;
 -- +goose StatementEnd
 
 revoke execute on function
-  realtime._unseen(text, boolean), realtime._names(text, boolean), realtime._opaque(oid), realtime._walk(), realtime._digest(), realtime._digest_after(), realtime._watched(oid),
+  realtime._unseen(text, boolean), realtime._names(text, boolean), realtime._opaque(oid), realtime._walk(), realtime._digest(), realtime._plan_anew(), realtime._digest_after(), realtime._watched(oid),
   realtime._discover(boolean), realtime._observed(oid[]), realtime._to_watch(), realtime._to_unwatch(), realtime._watch_found(oid), realtime._unwatch_found(oid),
   realtime._ddl_changed()
   from public;
@@ -430,6 +442,7 @@ drop function realtime._observed(oid[]);
 drop function realtime._discover(boolean);
 drop function realtime._watched(oid);
 drop function realtime._digest_after();
+drop function realtime._plan_anew();
 drop function realtime._digest();
 drop function realtime._walk();
 drop function realtime._opaque(oid);

@@ -248,6 +248,9 @@ func (in *instance) run(ctx context.Context) error {
 	group.Go(func() { in.house.run(work) })
 	group.Go(func() { in.recorder.Run(work) })
 	group.Go(func() { in.sync.run(work) })
+	if in.rights != nil {
+		group.Go(func() { in.rights.Run(work) })
+	}
 	if in.keys != nil {
 		group.Go(func() { in.keys.Run(work) })
 	}

@@ -39,5 +39,5 @@ var Touched string
 //go:embed event_triggers.sql
 var EventTriggers string
 
-//go:embed discard_plans.sql
-var DiscardPlans string
+//go:embed plan_anew.sql
+var PlanAnew string

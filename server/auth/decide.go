@@ -99,7 +99,6 @@ type ask struct {
 	done    func(Answer)
 	single  bool  // met trouble in a batch: the next question is its own
 	trouble error // the last that it met
-	anew    bool  // its last verdict did not count: the next is made by new plans
 }
 
 // NewDecider prepares a decider; Run does the work.
@@ -211,9 +210,11 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		fence = d.options.Feed.NewFence()
 	}
 	start := time.Now()
-	answers, err := d.ask(ctx, questions, fence, slices.ContainsFunc(batch, func(a *ask) bool { return a.anew }))
-	d.options.Metrics.DecisionSeconds.Observe(time.Since(start).Seconds())
-	d.options.Metrics.DecisionBatch.Observe(float64(len(batch)))
+	answers, err := d.ask(ctx, questions, fence)
+	if !errors.Is(err, errVoid) {
+		d.options.Metrics.DecisionSeconds.Observe(time.Since(start).Seconds())
+		d.options.Metrics.DecisionBatch.Observe(float64(len(batch)))
+	}
 	if err != nil {
 		if fence != nil {
 			fence.Drop()

@@ -39,7 +39,7 @@ func distinct(batch []*ask) (questions []question, which []int) {
 }
 
 // ask is one round trip: limits, the decisions, and the fence that is queued behind them.
-func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fence, anew bool) ([]*Answer, error) {
+func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fence) ([]*Answer, error) {
 	var topics, extensions, roles, claims, headers []string
 	var owner []int // of each array position: its question
 	for i, q := range questions {
@@ -54,7 +54,7 @@ func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fen
 	}
 	answers := make([]*Answer, len(questions))
 	var seen snapshot.Snapshot
-	err := d.transact(ctx, fence != nil, anew, &seen,
+	err := d.transact(ctx, fence != nil, &seen,
 		func(b *pgx.Batch) {
 			b.Queue(sql.Decide, topics, extensions, roles, claims, headers, d.options.BypassRoles)
 			if fence != nil {

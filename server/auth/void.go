@@ -22,51 +22,36 @@ type Rights interface {
 	Observed(relations []int64)
 }
 
-var (
-	// errVoid is a verdict made while something was not watched that it depends on.
-	errVoid = errors.New("what the policies depend on has changed")
-	// errOldPlan is one that a connection made with what it had planned before the last change.
-	errOldPlan = errors.New("what the policies depend on has changed since this connection was used last")
-)
+// errVoid is a verdict made while something was not watched that it depends on, or by a plan from before it was.
+var errVoid = errors.New("what the policies depend on has changed")
 
 // transact runs a decision's transaction, of which read sets seen, and has its verdict count only if nobody changed
-// meanwhile what is watched. anew: by plans of its own.
-func (d *Decider) transact(ctx context.Context, commit, anew bool, seen *snapshot.Snapshot, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+// meanwhile what is watched.
+func (d *Decider) transact(ctx context.Context, commit bool, seen *snapshot.Snapshot, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	if d.options.Rights == nil {
 		return postgres.Short(ctx, d.options.Pool, decideLimits, commit, fill, read)
-	}
-	if anew {
-		fill, read = replanned(fill, read)
 	}
 	if d.options.Rights.Observes() {
 		fill, read = d.observed(fill, read)
 	}
+	var anew, planned bool
 	var digest string
-	var planned bool
-	err := postgres.ShortThen(ctx, d.options.Pool, decideLimits, commit, fill, read,
-		postgres.Then{Query: sql.DigestAfter, Read: func(row pgx.Row) error { return row.Scan(&digest, &planned) }})
-	switch {
-	case err != nil:
-		return err
-	case !d.options.Rights.Counts(digest, *seen):
-		return errVoid
-	case !planned && !anew:
-		return errOldPlan
-	}
-	return nil
-}
-
-// replanned is a decision for which the connection forgets what it had planned.
-func replanned(fill func(*pgx.Batch), read func(pgx.BatchResults) error) (func(*pgx.Batch), func(pgx.BatchResults) error) {
-	return func(b *pgx.Batch) {
-			b.Queue(sql.DiscardPlans)
+	err := postgres.ShortThen(ctx, d.options.Pool, decideLimits, commit,
+		func(b *pgx.Batch) {
+			b.Queue(sql.PlanAnew)
 			fill(b)
-		}, func(results pgx.BatchResults) error {
-			if _, err := results.Exec(); err != nil {
+		},
+		func(results pgx.BatchResults) error {
+			if err := results.QueryRow().Scan(&anew); err != nil {
 				return err
 			}
 			return read(results)
-		}
+		},
+		postgres.Then{Query: sql.DigestAfter, Read: func(row pgx.Row) error { return row.Scan(&digest, &planned) }})
+	if err == nil && !(d.options.Rights.Counts(digest, *seen) && (anew || planned)) {
+		return errVoid
+	}
+	return err
 }
 
 // observed is a decision that also says what it read.
@@ -89,16 +74,14 @@ func (d *Decider) observed(fill func(*pgx.Batch), read func(pgx.BatchResults) er
 
 // afterTrouble has a batch asked again that was not answered.
 func (d *Decider) afterTrouble(ctx context.Context, batch []*ask, err error) {
-	void := errors.Is(err, errVoid)
-	if void {
-		err = d.options.Rights.Find(ctx)
-	}
-	if void && err == nil || errors.Is(err, errOldPlan) {
-		for _, a := range batch {
-			a.anew = true
-			d.put(a)
+	if errors.Is(err, errVoid) {
+		d.options.Metrics.DecisionsVoid.Add(float64(len(batch)))
+		if err = d.options.Rights.Find(ctx); err == nil {
+			for _, a := range batch {
+				d.put(a)
+			}
+			return
 		}
-		return
 	}
 	for _, a := range batch {
 		d.again(ctx, a, err)

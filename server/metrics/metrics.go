@@ -48,6 +48,7 @@ type Metrics struct {
 	MarkedSubscriptions prometheus.Counter     // subscriptions put on hold by a mark
 	RevokeSeconds       prometheus.Histogram   // mark heard to channel cut
 
+	DecisionsVoid prometheus.Counter     // decisions that were made again because what policies depend on had changed
 	Dependencies  *prometheus.GaugeVec   // what policies depend on, by how a change is noticed (trigger, digest, timer, nothing)
 	Opaque        prometheus.Gauge       // of these, what may depend on more than can be found out
 	Discoveries   *prometheus.CounterVec // times that this was found out, by result (ok, error)
@@ -110,6 +111,7 @@ func New() *Metrics {
 	m.MarkedSubscriptions = m.counter("realtime_marked_subscriptions_total", "Subscriptions put on hold until decided again.")
 	m.RevokeSeconds = m.histogram("realtime_revoke_seconds", "From hearing that a right changed to the channel being cut.", m.latencyBuckets)
 
+	m.DecisionsVoid = m.counter("realtime_decisions_void_total", "Decisions made again, because what the policies depend on had changed.")
 	m.Dependencies = m.gauges("realtime_dependencies", "Tables, functions and views that the policies depend on.", "noticed_by")
 	m.Opaque = m.gauge("realtime_dependencies_opaque", "Of these, those that may depend on more than can be found out.")
 	m.Discoveries = m.counters("realtime_discoveries_total", "Times that it was found out what the policies depend on.", "result")

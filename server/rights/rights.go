@@ -8,6 +8,7 @@ package rights
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -99,6 +100,8 @@ func (w *Watcher) Counts(digest string, seen snapshot.Snapshot) bool {
 
 // Find waits until it was found out once more what policies depend on, and all is watched that may be.
 func (w *Watcher) Find(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, findTime)
+	defer cancel()
 	w.mu.Lock()
 	s := w.next
 	if s == nil {
@@ -111,7 +114,7 @@ func (w *Watcher) Find(ctx context.Context) error {
 	case <-s.done:
 		return s.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("wait for what policies depend on: %w", ctx.Err())
 	}
 }
 
