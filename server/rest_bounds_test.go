@@ -169,7 +169,7 @@ func TestRESTHoldsUpNoJoin(t *testing.T) {
 	r.exec(allowMembers + `insert into members values ('u1', 'a');
 		create policy takes_a_while on realtime.messages for insert to authenticated with check (realtime.topic() like 'many %' and (select pg_sleep(0.02)) is not null)`)
 	c := r.dial(token(t, "u1", "authenticated", nil))
-	c.join("b", private()) // so what the policies depend on is known, and the first answers count
+	c.join("b", private())        // so what the policies depend on is known, and the first answers count
 	topics := make([]string, 900) // which is 18 seconds of work
 	for i := range topics {
 		topics[i] = fmt.Sprint("many ", i)
