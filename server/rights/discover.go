@@ -177,20 +177,20 @@ func (w *Watcher) tidy(ctx context.Context) {
 	}
 }
 
-// keep makes a discovery the one that counts. Rights may have changed with what it found, unless it is what was known.
+// keep makes a discovery the one that counts. Rights may have changed with what it found, unless it is what was known: no
+// verdict counts by it before everybody is to be asked again, so whoever is admitted later has that behind him.
 func (w *Watcher) keep(s survey) {
 	unseen := slices.ContainsFunc(s.dependencies, func(d dependency) bool { return !d.noticed() })
 	hidden := slices.ContainsFunc(s.dependencies, func(d dependency) bool { return d.Kind == "function" && d.Opaque != "" })
 	w.mu.Lock()
-	before := w.state
+	if w.state.Digest != s.Digest {
+		w.options.Metrics.DigestChanges.Inc()
+		w.options.Changed()
+	}
 	w.state, w.unseen, w.hidden = s.found, unseen, hidden
 	clear(w.seen)
 	w.mu.Unlock()
 	w.report(s.dependencies)
-	if before.Digest != s.Digest {
-		w.options.Metrics.DigestChanges.Inc()
-		w.options.Changed()
-	}
 }
 
 // report logs what is new, each thing once, and counts.
