@@ -66,7 +66,7 @@ declare
   late    timestamptz := case when timer > interval '0' then statement_timestamp() + 0.9 * timer else 'infinity' end;
   refusal text;
   vetted  text;               -- the role that refusal is about
-  meddled boolean;            -- users' triggers may make another row of the probe
+  meddled boolean;            -- users' triggers may make another row of the probe, or rules send it past the policies
   step    text;               -- both, send, receive: what is being asked
   plain   boolean;            -- what was asked of both sides was a policy's plain no
   until   numeric;            -- the earliest instant that valid_until() has told of, in microseconds
@@ -86,6 +86,7 @@ begin
     union all select inhrelid from part join pg_inherits on inhparent = part.oid)
   select exists (select from part join pg_trigger on tgrelid = part.oid
                   where tgtype::int & 7 = 7 and not tgisinternal and tgenabled <> 'D')  -- FOR EACH ROW, BEFORE, INSERT
+         or exists (select from pg_rewrite where ev_class = 'realtime.messages'::regclass)
     into meddled;
 
   for i in 1 .. cardinality(topics) loop

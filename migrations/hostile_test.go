@@ -181,3 +181,27 @@ func TestRuleOnMessages(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A rule that writes into a partition comes to our CHECK past all policies: who may insert so still may not receive.
+func TestRuleIntoAPartition(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, admin(t, db), `create rule direct as on insert to realtime.messages
+		do instead insert into realtime.messages_default values (new.*) returning messages_default.*`)
+	if got := decide(t, server(t, db), ask{topic: "bad"})[0]; got.Receive != "no" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A rule that only takes notes changes no right.
+func TestRuleBesideTheProbe(t *testing.T) {
+	t.Parallel()
+	db, conn := withPolicies(t, "create policy one_way on realtime.messages for select using (topic = 'read only')",
+		"create table public.audit (topic text)", "grant insert on public.audit to public",
+		"create rule audit as on insert to realtime.messages do also insert into public.audit values (new.topic)")
+	for topic, want := range map[string]string{"good:x": "yes yes", "read only": "yes no", "bad": "no no"} {
+		if got := between(t, db, conn, ask{topic: topic}); got.Receive+" "+got.Send != want {
+			t.Errorf("%s: %+v, want %s", topic, got, want)
+		}
+	}
+}
