@@ -131,6 +131,16 @@ begin
   if missing is not null then
     raise exception 'watch(): table % has no column %', source, quote_ident(missing) using errcode = '42703';
   end if;
+  -- Marks name users and topics by their texts. Of these types equal values have one text, and the same in every session.
+  with recursive typed as (
+    select attname, attcollation, atttypid as type from pg_attribute where attrelid = source and attname = any (used)
+    union all select attname, attcollation, typbasetype from typed join pg_type t on t.oid = type where typtype = 'd')
+  select attname into missing from typed join pg_type t on t.oid = type left join pg_collation c on c.oid = attcollation
+   where not (typtype in ('d', 'e') or type = any ('{bool,"\"char\"",int2,int4,int8,name,oid,text,uuid,varchar}'::regtype[])) or not collisdeterministic;
+  if missing is not null then
+    raise exception 'watch(): column % of % can name no subject and no topic: its equal values may be written in several ways', quote_ident(missing), source
+      using errcode = '42804', hint = 'Leave it out. More sessions are then decided again than need be.';
+  end if;
 
   select string_agg(quote_literal(a), ', ' order by place) into arguments
     from unnest(coalesce(subject::text, '') || parts) with ordinality as p (a, place);

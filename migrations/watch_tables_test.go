@@ -245,7 +245,11 @@ func TestWatchTakesAnyType(t *testing.T) {
 		{"\"char\"", "'a'", "'\\377'"},
 		{"interval", "'1 day'", "'24 hours'"},
 	} {
-		for j, arguments := range []string{"", ", 'v', 'topic:{v}'", ", 'v', 'topic:{v}', '{v}'"} {
+		all := []string{"", ", columns => '{v}'"}
+		if slices.Contains([]string{"public.mood", "public.small", "text", "\"char\""}, test.kind) { // others name nobody
+			all = append(all, ", 'v', 'topic:{v}'", ", 'v', 'topic:{v}', '{v}'")
+		}
+		for j, arguments := range all {
 			table := "public.t" + string(rune('a'+i)) + string(rune('0'+j))
 			exec(t, conn, "create table "+table+" (v "+test.kind+")", "select realtime.watch('"+table+"'"+arguments+")")
 			for _, statement := range []string{"insert into " + table + " values (" + test.one + ")", "update " + table + " set v = " + test.two, "delete from " + table} {
@@ -274,4 +278,27 @@ func TestWatchDoesNotQueueForALock(t *testing.T) {
 	}
 	exec(t, busy, "commit")
 	exec(t, conn, "select realtime.unwatch('public.members')")
+}
+
+// To a policy 'bob' is who is 'bob  ' in a column of char(5), and 1.0 is 1. A mark that named one would not reach the other.
+func TestWatchNamesNobodyAmbiguously(t *testing.T) {
+	t.Parallel()
+	conn := admin(t, pgtest.New(t))
+	exec(t, conn, "create domain public.padded as char(5)", "create domain public.nested as public.padded",
+		"create domain public.spelled as uuid", "create type public.mood as enum ('calm')")
+	kinds := []string{"char(5)", "numeric", "float8", "timestamptz", "date", "jsonb", "text[]", "bytea", "interval", "public.padded", "public.nested"}
+	if value[bool](t, conn, "select exists (select from pg_collation where collprovider = 'i' and collname = 'und-x-icu')") {
+		exec(t, conn, "create collation public.lax (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+		kinds = append(kinds, "text collate public.lax")
+	}
+	for _, kind := range kinds {
+		exec(t, conn, "drop table if exists public.t", "create table public.t (v "+kind+")")
+		for _, arguments := range []string{"'v'", "topic => 'room:{v}'"} {
+			refused(t, conn, "42804", "column v of t can name no subject and no topic", "select realtime.watch('public.t', "+arguments+")")
+		}
+		exec(t, conn, "select realtime.watch('public.t', columns => '{v}')")
+	}
+	for _, kind := range []string{"text", "varchar(9)", "uuid", "bigint", "name", "bool", "public.spelled", "public.mood"} {
+		exec(t, conn, "drop table public.t", "create table public.t (v "+kind+")", "select realtime.watch('public.t', 'v', 'room:{v}')")
+	}
 }
