@@ -59,7 +59,7 @@ var configChecks = []check{
 			return all
 		}},
 	{title{"admin_exposed", "ADMIN_ADDR is more than loopback.", lint.Warning,
-		"Metrics, profiles and answers about health are there for whoever reaches the address; it asks for no token."},
+		"Metrics and answers about health are there for whoever reaches the address; it asks for no token. What else it has it gives to this machine alone."},
 		func(_ context.Context, p *patient) []lint.Finding {
 			host, _, err := net.SplitHostPort(p.AdminAddr)
 			if err != nil || host == "localhost" || net.ParseIP(host).IsLoopback() {

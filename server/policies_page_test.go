@@ -29,11 +29,6 @@ func TestPoliciesPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := pgtest.New(t)
-	var there bool
-	err = db.Admin.QueryRow(t.Context(), "select to_regprocedure('realtime.explain(text,jsonb,text)') is not null and to_regprocedure('realtime.sync(interval)') is not null").Scan(&there)
-	if err != nil || !there {
-		t.Skipf("explain() and sync() are not there yet; %v", err)
-	}
 	if _, err := postgres.ApplyAuth(t.Context(), db.URL); err != nil {
 		t.Fatal(err)
 	}

@@ -26,11 +26,12 @@ func Admin(o AdminOptions) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /sessions", forOperators(listSessions(o.Sessions)))
 	mux.HandleFunc("POST /api/explain", forOperators(answerQuestions(o.Explain)))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	// The command line is among them, and a password may stand on it.
+	mux.HandleFunc("GET /debug/pprof/", forOperators(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/cmdline", forOperators(pprof.Cmdline))
+	mux.HandleFunc("GET /debug/pprof/profile", forOperators(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/symbol", forOperators(pprof.Symbol))
+	mux.HandleFunc("GET /debug/pprof/trace", forOperators(pprof.Trace))
 	return mux
 }
 
