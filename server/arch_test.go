@@ -36,8 +36,8 @@ var mayImport = map[string][]string{
 
 	"server/decisions": {"sql", "server/postgres", "server/metrics"},
 	"server/lint":      {"sql", "server/postgres"},
-	"server/policies":  {"sql", "server/postgres"},
-	"server/explain":   {"sql", "server/postgres"},
+	"server/policies":  {"sql", "server/postgres", "server/protocol"},
+	"server/explain":   {"sql", "server/postgres", "server/protocol"},
 	"server/feed":      {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/rights":    {"sql", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},

@@ -119,6 +119,31 @@ func TestPolicyTestUndoesEverything(t *testing.T) {
 	}
 }
 
+// Nobody is refused for a slip of the pen, or for a policy that fails, without being told.
+func TestPolicyTestTellsWhyNot(t *testing.T) {
+	t.Parallel()
+	db := withPolicies(t)
+	file := written(t, "file.yaml", `
+cases:
+  - {name: a slip, as: {sub: `+bobID+`, role: authentcated}, topic: room:1, may_not: [receive, send]}
+  - {name: no such member, as: {sub: `+daveID+`, role: authenticated}, topic: room:1, may_not: [receive, send]}
+then:
+  - after: revoke select on public.members from authenticated
+    cases:
+      - {name: out, as: {sub: `+daveID+`, role: authenticated}, topic: room:1, may_not: [receive, send]}
+`)
+	got := runProgram(t, []string{"DATABASE_URL=" + db.AdminURL}, "policy", "test", file)
+	want := `1..3
+not ok 1 - a slip
+# line 3: there is no role authentcated
+ok 2 - no such member
+ok 3 - out
+# an error refuses: `
+	if got.code != exitFinding || !strings.HasPrefix(got.out, want) || !strings.Contains(got.out, "permission denied for table members") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestPolicyTestUsage(t *testing.T) {
 	t.Parallel()
 	const person = "as: {sub: a, role: anon}"
@@ -135,6 +160,8 @@ func TestPolicyTestUsage(t *testing.T) {
 		"cases:\n- {" + person + ", topic: a, may: [send], may_not: [send]}":               "line 2: send is said twice",
 		"cases:\n- {" + person + ", may: [send], name: lost}":                              `case "lost" has no topic`,
 		"cases:\n- {as: {sub: a}, topic: a, may: [send]}":                                  "line 2: no role",
+		"cases:\n- {" + person + ", topic: a, extension: braodcast, may_not: [send]}":      `line 2: unknown extension "braodcast"`,
+		"cases:\n- {" + person + ", topic: 'realtime:a', may_not: [send]}":                 `line 2: the topic "realtime:a" begins with realtime:`,
 		"cases:\n- {" + person + ", topic: [a], may: [send]}":                              "line 2: want a text",
 		"cases:\n- {" + person + ", topic: a, may: [send]}\n- {name: b}\n---\ncases: []\n": "second document",
 	} {

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"rowcast/server/postgres"
+	"rowcast/server/protocol"
 	"rowcast/sql"
 )
 
@@ -56,12 +57,8 @@ type Report struct {
 // ErrQuestion is a question that makes no sense; the error says why.
 var ErrQuestion = errors.New("the question")
 
-const (
-	// topicPrefix is what topics begin with on the wire, and not in policies.
-	topicPrefix = "realtime:"
-	// defaultRole is that of users who are signed in.
-	defaultRole = "authenticated"
-)
+// defaultRole is that of users who are signed in.
+const defaultRole = "authenticated"
 
 // limits are wider than those of a decision: each policy is executed several times. The lock is waited for as long.
 var limits = postgres.Limits{Statement: 8 * time.Second, Lock: time.Second}
@@ -72,7 +69,7 @@ func Ask(ctx context.Context, pool *postgres.Pool, q Question) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	topic := strings.TrimPrefix(q.Topic, topicPrefix)
+	topic := strings.TrimPrefix(q.Topic, protocol.TopicPrefix)
 	if topic == "" {
 		return Report{}, fmt.Errorf("%w has no topic", ErrQuestion)
 	}

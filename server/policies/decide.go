@@ -24,6 +24,8 @@ type Question struct {
 type Answer struct {
 	Receive, Send bool
 	Undecided     bool
+	Known         bool   // whether there is such a role
+	Code          string // the SQLSTATE of what refuses, where it is more than a policy's no
 	Reason        string // why not
 }
 
@@ -58,8 +60,12 @@ func batch(ctx context.Context, t *postgres.Trial, questions []Question) ([]Answ
 		var request int
 		var receive, send *bool
 		var code, reason *string
-		err := row.Scan(&request, &receive, &send, &code, &reason)
-		a := Answer{Receive: receive != nil && *receive, Send: send != nil && *send, Undecided: receive == nil}
+		var known bool
+		err := row.Scan(&request, &receive, &send, &code, &reason, &known)
+		a := Answer{Receive: receive != nil && *receive, Send: send != nil && *send, Undecided: receive == nil, Known: known}
+		if code != nil {
+			a.Code = *code
+		}
 		if reason != nil {
 			a.Reason = *reason
 		}

@@ -77,13 +77,20 @@ func (r *report) write(c *Case, a Answer) {
 			wrong = append(wrong, "may not "+action)
 		}
 	}
-	if len(wrong) == 0 {
+	if len(wrong) == 0 && a.Known {
 		fmt.Fprintf(r.out, "ok %d - %s\n", r.number, escape(c.Name))
+		if a.Code != "" { // as expected, and perhaps not for the reason that is meant
+			fmt.Fprintf(r.out, "# an error refuses: %s\n", oneLine(a.Reason))
+		}
 		return
 	}
 	r.failed++
-	slices.Sort(wrong)
 	fmt.Fprintf(r.out, "not ok %d - %s\n", r.number, escape(c.Name))
+	if !a.Known {
+		fmt.Fprintf(r.out, "# line %d: there is no role %s\n", c.Topic.Line, oneLine(c.As.role()))
+		return
+	}
+	slices.Sort(wrong)
 	fmt.Fprintf(r.out, "# line %d: %s %s on %s (%s)\n", c.Topic.Line, oneLine(c.As.String()), strings.Join(wrong, ", "), oneLine(c.Topic.Text), oneLine(c.Extension))
 	if a.Reason != "" {
 		fmt.Fprintf(r.out, "# %s\n", oneLine(a.Reason))

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"rowcast/server/protocol"
 )
 
 // Spec is a file of expectations: rows to begin with, cases, and changes after which there are other cases.
@@ -97,11 +99,17 @@ func ParseSpec(text []byte) (*Spec, error) {
 // steps begins with one that changes nothing.
 func (s *Spec) steps() []Step { return append([]Step{{Cases: s.Cases}}, s.Then...) }
 
-var actions = []string{"receive", "send"}
+var (
+	actions    = []string{"receive", "send"}
+	extensions = []string{"broadcast", "presence"}
+)
 
 func (c *Case) check() error {
 	if c.Topic.Text == "" {
 		return fmt.Errorf("case %q has no topic", c.Name)
+	}
+	if name, wire := strings.CutPrefix(c.Topic.Text, protocol.TopicPrefix); wire {
+		return fmt.Errorf("the topic %q begins with realtime:, which policies do not see; write %q", c.Topic.Text, name)
 	}
 	said := append(slices.Clone(c.May), c.MayNot...)
 	if len(said) == 0 {
@@ -116,7 +124,10 @@ func (c *Case) check() error {
 		}
 	}
 	if c.Extension == "" {
-		c.Extension = "broadcast"
+		c.Extension = extensions[0]
+	}
+	if !slices.Contains(extensions, c.Extension) {
+		return fmt.Errorf("unknown extension %q: broadcast or presence", c.Extension)
 	}
 	if _, named := c.As.Claims["role"].(string); c.As.Role == "" && !named {
 		return errors.New("no role: as wants one, or claims that name one")
