@@ -59,24 +59,37 @@ create trigger decisions after delete on realtime._nodes for each row execute fu
 -- +goose StatementBegin
 create function realtime.who_could(topic text, at timestamptz, action text default 'receive', extension text default 'broadcast')
   returns table (subject text, role text, since timestamptz, node text, subscription bigint)
-  language sql stable
-  begin atomic
+  language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  -- No rows mean "nobody", so nothing else may look like it.
+  if action is null or action not in ('receive', 'send') then
+    raise exception 'who_could(): action is %, expected receive or send', coalesce(quote_literal(action), 'null') using errcode = '22023';
+  elsif extension is null or extension not in ('broadcast', 'presence') then
+    raise exception 'who_could(): extension is %, expected broadcast or presence', coalesce(quote_literal(extension), 'null') using errcode = '22023';
+  elsif topic is null or at is null then
+    raise exception 'who_could(): topic and time must be given' using errcode = '22004';
+  end if;
+  if not exists (select from realtime.decisions d where d.at <= who_could.at) then
+    raise warning 'the decision log holds nothing from before then: DECISION_LOG was off, or what is older than DECISION_RETENTION is gone';
+  elsif exists (select from realtime.decisions d where d.at <= who_could.at and d.event = 'lost') then
+    raise warning 'entries from before then are missing: select at, node, reason from realtime.decisions where event = ''lost''';
+  end if;
+  return query
     select last.subject, last.role, last.at, last.node, last.subscription
       from (select distinct on (d.node, d.subscription) d.*
               from realtime.decisions d
              where d.topic = who_could.topic and d.at <= who_could.at and d.event in ('admitted', 'changed', 'confirmed', 'ended')
              order by d.node, d.subscription, d.number desc) as last
      where last.event <> 'ended'
-       and case when action = 'receive' and extension = 'broadcast' then last.receive
-                when action = 'send' and extension = 'broadcast' then last.send
-                when action = 'receive' and extension = 'presence' then last.presence_receive
-                when action = 'send' and extension = 'presence' then last.presence_send end
+       and case when extension = 'broadcast' then case action when 'receive' then last.receive else last.send end
+                else case action when 'receive' then last.presence_receive else last.presence_send end end
        and not exists (select from realtime.decisions gone where gone.event = 'node_gone' and gone.node = last.node and gone.at <= who_could.at)
      order by last.subject, last.at;
-  end;
+end $$;
 -- +goose StatementEnd
 comment on function realtime.who_could(text, timestamptz, text, text) is
-  'Who had an open channel on this topic at that time, with the right to receive (or send) broadcasts (or presence), by the decision log. since: when that right was last said.';
+  'Who had an open channel on this topic at that time, with the right to receive (or send) broadcasts (or presence), by the decision log. since: when that right was last said. Warns where the log does not reach back to then, or has lost entries.';
 
 -- +goose StatementBegin
 create function realtime._maintain_decisions(retention interval) returns table (created int, dropped int)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/feed"
 	"rowcast/server/pgtest"
@@ -127,6 +128,59 @@ func TestDecisionLogHoldsRequestsOverREST(t *testing.T) {
 	want := []string{"answered ann receive send", "answered eve SendDenied"}
 	if got := r.logged("room", 2); !slices.Equal(got, want) {
 		t.Errorf("the log holds %q, want %q", got, want)
+	}
+}
+
+// An answer of no rows is "nobody", and nothing else may look like it.
+func TestWhoCouldSaysWhatItCannotKnow(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	config, err := pgx.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { said = append(said, n.Severity+" "+n.Message) }
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for call, want := range map[string]string{
+		`'room', now(), action => 'read'`:          "who_could(): action is 'read', expected receive or send",
+		`'room', now(), action => null`:            "who_could(): action is null, expected receive or send",
+		`'room', now(), extension => 'broadcasts'`: "who_could(): extension is 'broadcasts', expected broadcast or presence",
+		`null, now()`:                              "who_could(): topic and time must be given",
+		`'room', null`:                             "who_could(): topic and time must be given",
+	} {
+		if _, err := conn.Exec(t.Context(), `select realtime.who_could(`+call+`)`); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+	insert := func(event, at string) {
+		t.Helper()
+		if _, err := db.Admin.Exec(t.Context(), `insert into realtime.decisions (node, number, at, subscription, event, topic, subject, role, receive, send, presence_receive, presence_send, code, sqlstate, reason, generation, latency)
+			select 'n', count(*) + 1, now() - $2::interval, 1, $1, 'room', 'ann', 'authenticated', true, true, true, true, '', '', '', 1, '0' from realtime.decisions`, event, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		event, at string // an entry that is made first
+		warning   string
+		rows      int64
+	}{
+		{"", "", "WARNING the decision log holds nothing from before then", 0},
+		{"admitted", "1 minute", "WARNING the decision log holds nothing from before then", 0},
+		{"admitted", "2 hours", "", 1},
+		{"lost", "90 minutes", "WARNING entries from before then are missing", 1},
+	} {
+		if said = nil; step.event != "" {
+			insert(step.event, step.at)
+		}
+		tag, err := conn.Exec(t.Context(), `select realtime.who_could('room', now() - interval '1 hour')`)
+		if err != nil || tag.RowsAffected() != step.rows || (step.warning == "") != (len(said) == 0) || !strings.HasPrefix(strings.Join(said, "\n"), step.warning) {
+			t.Errorf("%+v: %s, %q, %v", step, tag, said, err)
+		}
 	}
 }
 
