@@ -45,6 +45,7 @@ declare
   messages record;
   who      record;
   owns     boolean;
+  allowed  text[] := (select s.value from realtime._settings s where s.name = 'allowed_roles');  -- null: no server has started yet
 begin
   select relowner, relowner::regrole as owner, relrowsecurity, relforcerowsecurity into messages from pg_class where oid = 'realtime.messages'::regclass;
   select oid, rolsuper, rolbypassrls into who from pg_roles where rolname = asked;
@@ -62,6 +63,12 @@ begin
        case when messages.relforcerowsecurity then 'alter table realtime.messages no force row level security;' else 'the server can place its probes' end, null, null, null),
     ('role', null, null, 'refused', (refusal is not null)::text, coalesce(refusal, 'nothing refuses this role before policies are asked'),
        case when refusal is not null then 'refuses' end, null, null);
+  if allowed is not null then
+    return query select 'role', null, null, 'allowed', v::text,
+      case when v then 'ALLOWED_ROLES has this role' else format('role %I is not in ALLOWED_ROLES of the server that started last, which refuses every token that names it', asked) end,
+      case when not v then 'refuses' end, null, null
+      from (select asked = any (allowed)) as a (v);
+  end if;
   if who.oid is not null then
     return query select 'role', null, null, format('%s may become %s', messages.owner, asked::text), v::text,
       case when v then 'the server can ask as this role' else format('the server, %1$s, may not become %2$I: grant %2$I to %1$s;', messages.owner, asked) end, case when not v then 'refuses' end, null, null
@@ -348,7 +355,7 @@ declare
   decisions    realtime._finding[];
   differences  realtime._finding[];
   setting      text;
-  barred       text;  -- the server cannot become the role: a superuser could, so _decide is not asked
+  barred       text;  -- the server refuses or cannot become the role, and _decide does not know that: it is not asked
   not_asked    text;  -- why policies are not asked
 begin
   if topic is null then
@@ -365,7 +372,8 @@ begin
     begin
       perform realtime._become(topic, asked, asked_claims::text, '{}');
       foreach setting in array array['role', 'realtime.topic', 'request.jwt.claims', 'request.jwt.claim.sub', 'request.jwt.claim.role', 'request.headers'] loop
-        seen := seen || row('setting', null, null, setting, current_setting(setting), null, null, null, null)::realtime._finding;
+        seen := seen || row('setting', null, null, setting, current_setting(setting),
+          case setting when 'request.headers' then 'of a client, its x-… headers; none here' end, null, null, null)::realtime._finding;
       end loop;
       raise exception using errcode = 'RB001';
     exception

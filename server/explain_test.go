@@ -59,6 +59,29 @@ func TestExplainCommand(t *testing.T) {
 	}
 }
 
+// A token of a role that is not in ALLOWED_ROLES is refused before any policy is asked; so is the explanation.
+func TestExplainKnowsAllowedRoles(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.NewRole(t, "nologin")
+	if _, err := db.Admin.Exec(t.Context(), `grant `+role+` to `+pgtest.ServerRole+`; grant select, insert on realtime.messages to `+role+`;
+		create policy everything on realtime.messages to public using (true)`); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"explain", "--topic", "x", "--role", role}
+	if got := runProgram(t, []string{"DATABASE_URL=" + db.URL}, args...); got.code != exitGood {
+		t.Errorf("before any server: %+v", got)
+	}
+	start(t, db, nil)
+	want := "may neither receive nor send on x: role " + role + " is not in ALLOWED_ROLES of the server that started last"
+	if got := runProgram(t, []string{"DATABASE_URL=" + db.URL}, args...); got.code != exitFinding || !strings.Contains(got.errout, want) {
+		t.Errorf("%+v", got)
+	}
+	if got := runProgram(t, []string{"DATABASE_URL=" + db.URL}, "explain", "--topic", "x"); got.code != exitGood {
+		t.Errorf("another role: %+v", got)
+	}
+}
+
 func TestExplainTakesNoPolicyForItsOwnWord(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
