@@ -45,7 +45,7 @@ declare
   messages record;
   who      record;
   owns     boolean;
-  allowed  text[] := (select s.value from realtime._settings s where s.name = 'allowed_roles');  -- null: no server has started yet
+  allowed  text[] := (select s.value from realtime._settings s where s.name = 'allowed_roles');
 begin
   select relowner, relowner::regrole as owner, relrowsecurity, relforcerowsecurity into messages from pg_class where oid = 'realtime.messages'::regclass;
   select oid, rolsuper, rolbypassrls into who from pg_roles where rolname = asked;
@@ -63,12 +63,6 @@ begin
        case when messages.relforcerowsecurity then 'alter table realtime.messages no force row level security;' else 'the server can place its probes' end, null, null, null),
     ('role', null, null, 'refused', (refusal is not null)::text, coalesce(refusal, 'nothing refuses this role before policies are asked'),
        case when refusal is not null then 'refuses' end, null, null);
-  if allowed is not null then
-    return query select 'role', null, null, 'allowed', v::text,
-      case when v then 'ALLOWED_ROLES has this role' else format('role %I is not in ALLOWED_ROLES of the server that started last, which refuses every token that names it', asked) end,
-      case when not v then 'refuses' end, null, null
-      from (select asked = any (allowed)) as a (v);
-  end if;
   if who.oid is not null then
     return query select 'role', null, null, format('%s may become %s', messages.owner, asked::text), v::text,
       case when v then 'the server can ask as this role' else format('the server, %1$s, may not become %2$I: grant %2$I to %1$s;', messages.owner, asked) end, case when not v then 'refuses' end, null, null
@@ -84,6 +78,10 @@ begin
           (select bool_and(has_column_privilege(who.oid, 'realtime.messages', c, 'insert')) from unnest(array['id', 'topic', 'extension']) as c),
           format('grant insert on realtime.messages to %I;', asked))) as x (action, name, held, mend);
   end if;
+  return query select 'role', null, null, 'allowed', v::text,
+    case when v then 'is in ALLOWED_ROLES' else format('role %I is not in ALLOWED_ROLES of the server, which refuses every token that names it', asked) end,
+    case when not v then 'refuses' end, null, null
+    from (select asked = any (allowed)) as a (v);
   if current_setting('row_security') = 'off' and who.rolbypassrls is not true then
     return query values ('rls', null, null, 'row_security', 'off', 'row_security is off in this session: set row_security = on;', 'refuses', null, null);
   end if;
@@ -277,6 +275,7 @@ begin
          and case when restrictive.value is null then true when restrictive.value <> 'unknown' then false end;
   because := case when permissive.value = 'true' then coalesce(restrictive.words, permissive.words)
                   else concat_ws('; ', permissive.words, restrictive.words) end;
+  because := regexp_replace(because, ' \(after \d+ ms\)', '', 'g');  -- stays with the policy: two reasons are the same whatever they took
 end $$;
 -- +goose StatementEnd
 comment on function realtime._explain_verdict(realtime._finding[], name, text, text) is 'The verdict that the listed grants and values lead to; null where a value is not known.';

@@ -150,8 +150,8 @@ func TestWhoCouldSaysWhatItCannotKnow(t *testing.T) {
 		`'room', now(), action => 'read'`:          "who_could(): action is 'read', expected receive or send",
 		`'room', now(), action => null`:            "who_could(): action is null, expected receive or send",
 		`'room', now(), extension => 'broadcasts'`: "who_could(): extension is 'broadcasts', expected broadcast or presence",
-		`null, now()`:                              "who_could(): topic and time must be given",
-		`'room', null`:                             "who_could(): topic and time must be given",
+		`null, now()`:  "who_could(): topic and time must be given",
+		`'room', null`: "who_could(): topic and time must be given",
 	} {
 		if _, err := conn.Exec(t.Context(), `select realtime.who_could(`+call+`)`); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", call, err)

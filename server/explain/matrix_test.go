@@ -162,7 +162,7 @@ func TestVerdictsAreTheServers(t *testing.T) {
 		}
 	}
 	run(strings.ReplaceAll(matrixTables, "to rowcast", "to "+pgtest.ServerRole))
-	run("grant " + editor + " to " + pgtest.ServerRole + "; grant select, insert on realtime.messages to " + group)
+	run("update realtime._settings set value = value || '{nobody_here,rowcast," + editor + "}' where name = 'allowed_roles'; grant " + editor + " to " + pgtest.ServerRole + "; grant select, insert on realtime.messages to " + group)
 	conn, err := pgx.Connect(t.Context(), db.URL)
 	if err != nil {
 		t.Fatal(err)
