@@ -260,7 +260,7 @@ func TestQueriesPrepare(t *testing.T) {
 	t.Parallel()
 	conn := server(t, pgtest.New(t))
 	// Scripts of several statements are applied as they are, in tests of their own.
-	scripts := []string{"auth.sql", "create_schema.sql", "drop_schema.sql", "script_end.sql"}
+	scripts := []string{"auth.sql", "create_schema.sql", "drop_schema.sql", "event_triggers.sql", "script_end.sql"}
 	texts := queries(t)
 	if len(texts) < 10 {
 		t.Fatalf("only %d files found", len(texts))
