@@ -67,6 +67,7 @@ declare
   refusal text;
   vetted  text;               -- the role that refusal is about
   meddled boolean;            -- users' triggers may make another row of the probe, or rules send it past the policies
+  plans   text;               -- plan_cache_mode of the probes
   step    text;               -- both, send, receive: what is being asked
   plain   boolean;            -- what was asked of both sides was a policy's plain no
   until   numeric;            -- the earliest instant that valid_until() has told of, in microseconds
@@ -88,6 +89,16 @@ begin
                   where tgtype::int & 7 = 7 and not tgisinternal and tgenabled <> 'D')  -- FOR EACH ROW, BEFORE, INSERT
          or exists (select from pg_rewrite where ev_class = 'realtime.messages'::regclass)
     into meddled;
+
+  -- What an IMMUTABLE function says is kept in the plan, also where it is not so immutable that it reads no claims and no
+  -- tables: one user's answer would be everybody's. So where policies call one, each probe is planned anew.
+  select case when exists (
+      select from pg_proc f join pg_language l on l.oid = prolang
+       where provolatile = 'i' and f.oid >= 16384 and lanname not in ('c', 'internal') and f.oid in (
+         select refobjid from pg_policy p join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
+          where polrelid = 'realtime.messages'::regclass and refclassid = 'pg_proc'::regclass
+         union all select objid from realtime._dependencies d where d.classid = 'pg_proc'::regclass))
+    then 'force_custom_plan' else current_setting('plan_cache_mode') end into plans;
 
   for i in 1 .. cardinality(topics) loop
     exit when i > 1 and clock_timestamp() > late;  -- see query_canceled below: a policy's function has swallowed it
@@ -127,12 +138,12 @@ begin
           if kept is not true then
             raise exception using errcode = 'RB001', message = 'a trigger on realtime.messages keeps the probe row out';
           end if;
-          worn := concat(set_config('realtime.until', until::text, true), realtime._become(topics[i], roles[i], claims[i], headers[i]));
+          worn := concat(set_config('plan_cache_mode', plans, true), set_config('realtime.until', until::text, true), realtime._become(topics[i], roles[i], claims[i], headers[i]));
           select exists (select from realtime.messages m where m.id = probe and m.inserted_at = '0001-01-01') into seen;
           raise exception using errcode = 'RB001';
         end if;
         -- An INSERT that passes the policies dies on our own CHECK. Nothing is written, no xid is taken.
-        worn := concat(set_config('realtime.probe', probe || ' ' || extensions[i] || ' ' || topics[i], true),
+        worn := concat(set_config('plan_cache_mode', plans, true), set_config('realtime.probe', probe || ' ' || extensions[i] || ' ' || topics[i], true),
                        set_config('realtime.until', until::text, true), realtime._become(topics[i], roles[i], claims[i], headers[i]));
         if step = 'both' then  -- the columns that are looked at in the row, above
           insert into realtime.messages (id, topic, extension) values (probe, topics[i], extensions[i]) returning id = probe and inserted_at is not null into kept;

@@ -227,7 +227,7 @@ func leavesNothing(t *testing.T, db *pgtest.DB, conn *pgx.Conn, work func()) {
 	t.Helper()
 	look := func() string {
 		return value[string](t, conn, `select concat_ws(' · ',
-			current_user, current_setting('role'), current_setting('search_path'), current_setting('row_security'), 
+			current_user, current_setting('role'), current_setting('search_path'), current_setting('row_security'), current_setting('plan_cache_mode'),
 			nullif(current_setting('realtime.topic', true), ''), nullif(current_setting('realtime.probe', true), ''), nullif(current_setting('realtime.until', true), ''),
 			nullif(current_setting('request.jwt.claims', true), ''), nullif(current_setting('request.jwt.claim.sub', true), ''),
 			nullif(current_setting('request.jwt.claim.role', true), ''), nullif(current_setting('request.headers', true), ''))`)

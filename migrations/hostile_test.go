@@ -205,3 +205,37 @@ func TestRuleBesideTheProbe(t *testing.T) {
 		}
 	}
 }
+
+// Postgres believes a function that calls itself immutable, and keeps in a plan what it said to the first who asked.
+func TestFunctionsThatAreNotImmutable(t *testing.T) {
+	t.Parallel()
+	for name, function := range map[string]string{
+		"claims":  "language sql immutable as $$ select current_setting('request.jwt.claim.sub', true) = 'ann' $$",
+		"parsed":  "language sql immutable begin atomic select current_setting('request.jwt.claim.sub', true) = 'ann'; end",
+		"plpgsql": "language plpgsql immutable as $$ begin return current_setting('request.jwt.claim.sub', true) = 'ann'; end $$",
+		"rows":    "language sql immutable as $$ select exists (select from public.members where user_id = 'ann') and current_setting('request.jwt.claim.sub', true) = 'ann' $$",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			exec(t, admin(t, db), "create table public.members (user_id text)", "insert into public.members values ('ann')", "grant select on public.members to public",
+				"create function public.trusted() returns boolean "+function,
+				"create policy p on realtime.messages using (public.trusted() and topic = 'x') with check (public.trusted() and topic <> 'read only')",
+				"create policy read_only on realtime.messages for select using (public.trusted() and topic = 'read only')")
+			conn := server(t, db)
+			for _, topic := range []string{"x", "read only"} {
+				ann, eve := ask{topic: topic, claims: `{"sub": "ann"}`}, ask{topic: topic, claims: `{"sub": "eve"}`}
+				for range 3 {
+					got := decide(t, conn, ann, ann, ann, ann, ann, ann, eve)
+					if got[5].Receive != "yes" || got[6].Receive != "no" || got[6].Send != "no" {
+						t.Errorf("%s: ann %+v, eve %+v", topic, got[5], got[6])
+					}
+				}
+			}
+			exec(t, admin(t, db), "delete from public.members")
+			if got := decide(t, conn, ask{topic: "x"}); name == "rows" && got[0].Receive != "no" {
+				t.Errorf("a right outlives its row: %+v", got)
+			}
+		})
+	}
+}
