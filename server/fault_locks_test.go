@@ -186,6 +186,7 @@ func TestFaultDiskFull(t *testing.T) {
 	}
 	f := startFaultedAlone(t, pgtest.Options{Disk: 128 << 20, Settings: map[string]string{
 		"min_wal_size": "32MB", "max_wal_size": "64MB", "autovacuum": "off", "dynamic_shared_memory_type": "posix"}})
+	f.sql(`create policy read_only on realtime.messages for select to authenticated using (realtime.topic() = 'news')`)
 	ballast := func(megabytes int) error {
 		return f.try(fmt.Sprintf(`do $$ begin execute format('copy (select repeat(''x'', 1000000) from generate_series(1, %d)) to %%L',
 			current_setting('data_directory') || '/ballast'); end $$`, megabytes))
@@ -203,7 +204,8 @@ func TestFaultDiskFull(t *testing.T) {
 		return !ready && strings.Contains(string(body), "No space left on device")
 	})
 	f.publicGoesOn()
-	f.joinsArePutOff()
+	f.joins("u1") // who may do all is decided about without a row
+	f.isPutOff("news")
 	f.stays.wait("a broadcast on the session that there was", broadcastOf("a", f.say(f.stays, "a", f.private)))
 	f.sql(`delete from members where user_id = 'u2'`)
 	f.forbidden = []string{}

@@ -169,9 +169,14 @@ func (f *faulted) say(c *client, topic, joinRef string) (event string) {
 // joinsArePutOff checks that somebody who has every right is told, while the client still waits, to try again.
 func (f *faulted) joinsArePutOff() {
 	f.t.Helper()
+	f.isPutOff("a")
+}
+
+func (f *faulted) isPutOff(topic string) {
+	f.t.Helper()
 	c := f.dial(token(f.t, "u1", "authenticated", nil))
 	began := time.Now()
-	_, status, reason := c.join("a", private())
+	_, status, reason := c.join(topic, private())
 	if took := time.Since(began); took > clientTimeout {
 		f.t.Errorf("the join was answered after %s, when its client had given it up", took)
 	}
