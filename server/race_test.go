@@ -1,31 +1,33 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"rowcast/server/auth"
 	"rowcast/server/feed"
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
-	"rowcast/server/protocol"
+	"rowcast/sql"
 )
 
-// The race: writers revoke, grant and send in transactions of all shapes, while users join, send and refresh their
-// tokens, and, in one of two, the server's connections to the database are lost. A round is one interleaving: so many
-// transactions and things that clients do at a time. Afterwards the database tells in which order the transactions committed, and what users received is held
-// against it: no message committed while its receiver had no right.
+// The race: writers revoke, grant, send and disconnect in transactions of all shapes, while users join, send and refresh
+// their tokens. A round is one interleaving: so many transactions and things that clients do at a time. Disturbances
+// (race_disturbances_test.go) begin in rounds chosen at random and take as many as they need. Afterwards the database tells
+// in which order the transactions committed, and what users received is held against it (race_judge_test.go): no message
+// committed while its receiver had no right.
 
 const (
 	raceUsers   = 4
@@ -37,19 +39,29 @@ const (
 	steadyUser  = "steady" // never revoked: must receive everything, once and in order
 )
 
-type race struct {
-	*running
-	faulty bool
-	rng    *rand.Rand
-	mu     sync.Mutex // guards next
-	next   int        // number of the next message
+type raceOptions struct {
+	seed     uint64 // of what is done; how it interleaves is another matter
+	faulty   bool   // the server loses connections
+	triggers bool   // DDL is noticed when it commits
+	seams    seams
+	poll     time.Duration // of the digest; default 50 ms
 }
 
-// racer is a user with a socket.
-type racer struct {
-	name  string
-	c     *client
-	joins [raceRooms]string // join_ref of the last join, by room
+type race struct {
+	*running
+	raceOptions
+	role   string        // of the users whom the writers are after
+	gone   string        // a role that comes and goes
+	pool   *pgxpool.Pool // as a superuser
+	rng    *rand.Rand
+	racers []*racer // all of them; the first raceUsers are whom the writers are after
+	counts []int    // how often each disturbance was begun
+
+	next  atomic.Int64 // number of the last message
+	steps atomic.Int64 // transactions committed or rolled back on purpose, and things that clients did
+
+	mu         sync.Mutex // guards violations
+	violations []string
 }
 
 func TestRaceOfRevocations(t *testing.T) {
@@ -58,17 +70,18 @@ func TestRaceOfRevocations(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("RACE_ROUNDS")); err == nil {
 		rounds = n
 	}
+	seed := raceSeed()
 	for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return s })
+			r := newRace(t, raceOptions{seed: seed, faulty: faulty, triggers: faulty == (seed%2 == 0)})
 			began := time.Now()
-			violations, messages := r.run(rounds)
-			steps := rounds * (raceWriters + raceActors) // transactions, and things that clients do
-			t.Logf("%d steps, %.0f a second", steps, float64(steps)/time.Since(began).Seconds())
+			violations, messages := r.run(rounds, disturbances)
+			t.Logf("%d steps, %.0f a second; seed %d; event triggers: %t; %s",
+				r.steps.Load(), float64(r.steps.Load())/time.Since(began).Seconds(), seed, r.triggers, r.begun(disturbances))
 			count := func(name string) float64 { return counter(t, r.running, "realtime_"+name+"_total") }
-			t.Logf("%d rounds of %d transactions at a time: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up",
-				rounds, raceWriters, messages, count("deliveries"), count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"))
+			t.Logf("%d rounds of %d transactions at a time: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up; %d violations",
+				rounds, raceWriters, messages, count("deliveries"), count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"), len(violations))
 			for _, v := range violations {
 				t.Error(v)
 			}
@@ -76,21 +89,39 @@ func TestRaceOfRevocations(t *testing.T) {
 	}
 }
 
-// Without marks the same race must find violations, or it proves nothing.
-func TestRaceFindsMissingMarks(t *testing.T) {
+// Without marks, and without the check of verdicts, the same race must find violations, or it proves nothing.
+func TestRaceFindsWhatIsMissing(t *testing.T) {
 	t.Parallel()
-	for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for range 10 { // with faults one in four finds none: connections that are lost have everything decided again
-				r := newRace(t, faulty, func(s feed.Sink) feed.Sink { return unmarked{s} })
-				if violations, _ := r.run(60); len(violations) > 0 {
-					return
-				}
-			}
-			t.Error("marking is switched off, and no violation was found")
-		})
+	unchanged := func(s feed.Sink) feed.Sink { return s }
+	tests := []struct {
+		name  string
+		seams seams
+		shows disturbance
+	}{
+		{"marks", seams{func(s feed.Sink) feed.Sink { return unmarked{s} }, func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 5, (*race).revokedAndTold}},
+		{"check of verdicts", seams{unchanged, func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 5, (*race).tableOfAMomentAgo}},
 	}
+	for _, tt := range tests {
+		for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
+			t.Run(tt.name+", "+name, func(t *testing.T) {
+				t.Parallel()
+				r := newRace(t, raceOptions{seed: raceSeed(), faulty: faulty, seams: tt.seams, poll: time.Hour})
+				violations, _ := r.run(40, []disturbance{tt.shows})
+				t.Logf("%d violations; %s", len(violations), r.begun([]disturbance{tt.shows}))
+				if len(violations) == 0 {
+					t.Errorf("no violation was found; seed %d", r.seed)
+				}
+			})
+		}
+	}
+}
+
+// raceSeed is RACE_SEED, or any.
+func raceSeed() uint64 {
+	if seed, err := strconv.ParseUint(os.Getenv("RACE_SEED"), 10, 64); err == nil {
+		return seed
+	}
+	return rand.Uint64()
 }
 
 // unmarked is a sink that forgets marks.
@@ -98,39 +129,121 @@ type unmarked struct{ feed.Sink }
 
 func (unmarked) Mark(feed.Mark) {}
 
-func newRace(t *testing.T, faulty bool, via func(feed.Sink) feed.Sink) *race {
+// raceSchema has the users whom writers are after in a role of their own, for which DDL opens and shuts everything, and
+// policies that can be slow, or raise, for some.
+const raceSchema = `
+	grant %[1]s to rowcast;
+	create table members (user_id text, room_id int, until timestamptz, primary key (user_id, room_id));
+	grant select on members to authenticated, %[1]s;
+	create table history (xid xid8 not null default pg_current_xact_id(), seq bigint generated always as identity,
+		kind text, user_id text, room_id int, message int, until timestamptz);
+	create sequence moods;
+	create function mood() returns boolean language plpgsql stable security definer as $$
+	declare mood text := (select last_value from public.moods)::text; begin
+		if mood = '2' || right(realtime.topic(), 1) then perform pg_sleep(0.005 + random() * 0.045); end if;
+		if mood = '3' || substring(current_setting('request.jwt.claim.sub', true) from '^u(.)$') then raise exception 'not in the mood'; end if;
+		return true;
+	end $$;
+	create function open() returns boolean language sql stable as $$ select true $$;
+	revoke execute on function open() from public;
+	grant execute on function open() to %[1]s;
+	create function member() returns boolean language sql stable as $$
+		select exists (select from public.members m where m.user_id = (select current_setting('request.jwt.claim.sub', true))
+			and (select realtime.topic()) = 'room:' || m.room_id and (m.until is null or realtime.valid_until(m.until))) $$;
+	create policy receive on realtime.messages for select to authenticated using (public.member() and public.mood());
+	create policy send on realtime.messages for insert to authenticated with check (public.member() and public.mood());
+	create policy receive_open on realtime.messages for select to %[1]s using (public.open() and public.member() and public.mood());
+	create policy send_open on realtime.messages for insert to %[1]s with check (public.open() and public.member() and public.mood());
+	grant select, insert on realtime.messages to %[1]s;
+	select realtime.watch('members', 'user_id', 'room:{room_id}');`
+
+func newRace(t *testing.T, o raceOptions) *race {
 	db := pgtest.New(t)
-	quiet := func(c *Config) { c.LogLevel = slog.LevelError } // connections are lost by the hundred
-	r := &race{running: startVia(t, db, quiet, via), faulty: faulty, rng: rand.New(rand.NewPCG(1, rand.Uint64()))}
-	r.exec(`create table members (user_id text, room_id int, primary key (user_id, room_id));
-		grant select on members to authenticated;
-		create table history (xid xid8 not null default pg_current_xact_id(), seq bigint generated always as identity, kind text, user_id text, room_id int, message int);
-		create policy receive on realtime.messages for select to authenticated using (exists (select from public.members m
-			where m.user_id = (select current_setting('request.jwt.claim.sub', true)) and (select realtime.topic()) = 'room:' || m.room_id));
-		create policy send on realtime.messages for insert to authenticated with check (exists (select from public.members m
-			where m.user_id = (select current_setting('request.jwt.claim.sub', true)) and (select realtime.topic()) = 'room:' || m.room_id));
-		select realtime.watch('members', 'user_id', 'room:{room_id}');`)
+	r := &race{raceOptions: o, role: db.NewRole(t, "nologin"), rng: rand.New(rand.NewPCG(1, o.seed))}
+	r.gone = r.role + "_gone"
+	config, err := pgxpool.ParseConfig(db.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 2 * raceWriters
+	config.ConnConfig.RuntimeParams["deadlock_timeout"] = "20ms" // DDL and writers meet
+	if r.pool, err = pgxpool.NewWithConfig(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.pool.Close)
+	t.Cleanup(func() {
+		if _, err := r.pool.Exec(context.Background(), "drop role if exists "+r.gone); err != nil {
+			t.Error(err)
+		}
+	})
+	schema := fmt.Sprintf(goneRole, r.gone) + fmt.Sprintf(raceSchema, r.role)
+	if r.triggers {
+		schema += sql.EventTriggers
+	}
+	if _, err := r.pool.Exec(t.Context(), schema); err != nil {
+		t.Fatal(err)
+	}
+	if o.seams.sink == nil {
+		o.seams = seams{func(s feed.Sink) feed.Sink { return s }, func(r auth.Rights) auth.Rights { return r }}
+	}
+	r.running = startWith(t, db, func(c *Config) {
+		c.LogLevel = slog.LevelError // connections are lost by the hundred
+		c.AllowedRoles = append(c.AllowedRoles, r.role, r.gone)
+		c.MaxJoinsPerSecond, c.MaxEventsPerSecond = 0, 0
+		c.RightsPollInterval, c.RecheckInterval = cmp.Or(o.poll, 50*time.Millisecond), 0
+	}, o.seams)
+	for i := range raceUsers {
+		r.racers = append(r.racers, &racer{name: "u" + strconv.Itoa(i), role: r.role, shuttable: true})
+	}
+	for name, role := range map[string]string{steadyUser: "authenticated", "guest": "authenticated", "synced": "authenticated", "ended": "authenticated",
+		"told": "authenticated", "canary": r.role, "gone": r.gone, "fresh": "authenticated", "newer": "authenticated"} {
+		r.racers = append(r.racers, &racer{name: name, role: role, shuttable: role == r.role})
+	}
 	return r
 }
 
-// run plays the rounds and judges.
-func (r *race) run(rounds int) (violations []string, messages int) {
-	users := make([]*racer, 0, raceUsers+1)
-	for i := range raceUsers {
-		users = append(users, r.newRacer("u"+strconv.Itoa(i)))
-	}
-	steady := r.newRacer(steadyUser)
-	for room := range raceRooms {
-		r.exec(`with g as (insert into members values ($1, $2)) insert into history (kind, user_id, room_id) values ('grant', $1, $2)`, steadyUser, room)
-		steady.join(r, room)
-		if status, response := steady.c.reply(steady.joins[room]); status != "ok" {
-			r.t.Fatalf("steady user not admitted: %s", response)
+// racer finds one by name.
+func (r *race) racer(name string) *racer {
+	for _, u := range r.racers {
+		if u.name == name {
+			return u
 		}
 	}
+	panic("no racer " + name)
+}
+
+// violate notes what must not be.
+func (r *race) violate(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.violations = append(r.violations, fmt.Sprintf(format, args...))
+}
+
+// run plays the rounds and judges.
+func (r *race) run(rounds int, disturbances []disturbance) (violations []string, messages int) {
+	steady := r.racer(steadyUser)
+	for _, u := range r.racers[:raceUsers] {
+		u.dial(r)
+	}
+	socket := steady.dial(r)
+	for room := range raceRooms {
+		r.grant(steadyUser, room, "infinity")
+		steady.joined(r, socket, room)
+	}
+	r.counts = make([]int, len(disturbances))
+	busy := make([]atomic.Bool, len(disturbances))
+	var background sync.WaitGroup
 	for round := range rounds {
 		if round%100 == 0 { // or the server takes who is silent for gone
-			for _, u := range append(users, steady) {
-				u.c.push("", protocol.HeartbeatTopic, protocol.EventHeartbeat, map[string]any{})
+			for _, u := range append(r.racers[:raceUsers:raceUsers], steady) {
+				u.heartbeat()
+			}
+		}
+		for i, d := range disturbances {
+			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 3))
+			if rng.IntN(d.every) == 0 && busy[i].CompareAndSwap(false, true) {
+				r.counts[i]++
+				background.Go(func() { defer busy[i].Store(false); d.do(r, rng) })
 			}
 		}
 		var group sync.WaitGroup
@@ -140,237 +253,110 @@ func (r *race) run(rounds int) (violations []string, messages int) {
 		}
 		for range raceActors {
 			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 2))
-			group.Go(func() { r.act(rng, users[rng.IntN(raceUsers)]) })
+			group.Go(func() { r.act(rng, r.racers[rng.IntN(raceUsers)]) })
 		}
 		if r.faulty && r.rng.IntN(raceFaults) == 0 {
 			group.Go(r.fault)
 		}
 		group.Wait()
 	}
-	// The end of the feed: what the steady user has heard, everyone has.
-	for room := range raceRooms {
-		r.exec(`select realtime.send('{}', 'end', $1)`, fmt.Sprintf("room:%d", room))
-		steady.c.wait("the end", broadcastOf(fmt.Sprintf("room:%d", room), "end"))
+	background.Wait()
+	r.settle()
+	messages = r.judge()
+	return r.violations, messages
+}
+
+// begun tells how often what was.
+func (r *race) begun(disturbances []disturbance) string {
+	var all []string
+	for i, d := range disturbances {
+		all = append(all, fmt.Sprintf("%s %d", d.name, r.counts[i]))
 	}
-	return r.judge(append(users, steady))
+	return strings.Join(all, ", ")
 }
 
 // fault takes connections of the server away: the listener's, those of the pool, or all.
 func (r *race) fault() {
 	names := [][]string{{"rowcast listener"}, {"rowcast"}, {"rowcast listener", "rowcast"}}[rand.IntN(3)]
-	r.exec(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = any($1)`, names)
+	r.do(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = any($1)`, names)
 }
 
-func (r *race) newRacer(name string) *racer {
-	return &racer{name: name, c: r.dial(token(r.t, name, "authenticated", nil))}
-}
-
-func (u *racer) join(r *race, room int) {
-	u.joins[room] = u.c.push("", fmt.Sprintf("realtime:room:%d", room), "phx_join", map[string]any{"config": private()})
-}
-
-// write is one transaction: a few statements, perhaps in a savepoint, perhaps rolled back.
-func (r *race) write(rng *rand.Rand) {
-	ctx := context.Background()
-	err := pgx.BeginFunc(ctx, r.db.Admin, func(tx pgx.Tx) error {
-		for range 1 + rng.IntN(3) {
-			if err := r.statement(ctx, tx, rng); err != nil {
-				return err
-			}
-		}
-		if rng.IntN(10) == 0 {
-			return errRollback
-		}
-		return nil
-	})
-	deadlock := postgres.SQLState(err) == "40P01" // writers meet; one of them is rolled back
-	if err != nil && err != errRollback && !deadlock {
-		r.t.Error(err)
-	}
-}
-
-var errRollback = fmt.Errorf("rolled back on purpose")
-
-// statement writes to history what it did, in its place. What changed nothing is not written: it took no lock, so the
-// order of commits says nothing about it.
-func (r *race) statement(ctx context.Context, tx pgx.Tx, rng *rand.Rand) error {
-	user, room := "u"+strconv.Itoa(rng.IntN(raceUsers)), rng.IntN(raceRooms)
-	if rng.IntN(5) == 0 {
-		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
-			if err := r.statement(ctx, savepoint, rng); err != nil || rng.IntN(3) > 0 {
-				return err
-			}
-			return errRollback
-		})
-		if err == errRollback {
-			err = nil
-		}
-		return err
-	}
-	var err error
-	switch rng.IntN(5) {
-	case 0:
-		_, err = tx.Exec(ctx, `with d as (delete from members where user_id = $1 and room_id = $2 returning *)
-			insert into history (kind, user_id, room_id) select 'revoke', user_id, room_id from d`, user, room)
-	case 1, 2:
-		_, err = tx.Exec(ctx, `with g as (insert into members values ($1, $2) on conflict do nothing returning *)
-			insert into history (kind, user_id, room_id) select 'grant', user_id, room_id from g`, user, room)
-	default:
-		r.mu.Lock()
-		r.next++
-		n := r.next
-		r.mu.Unlock()
-		_, err = tx.Exec(ctx, `with s as materialized (select realtime.send(jsonb_build_object('n', $1::int), 'sql', 'room:' || $2::int))
-			insert into history (kind, room_id, message) select 'send', $2, $1 from s`, n, room)
-	}
-	return err
-}
-
-// act is one thing that a client does.
-func (r *race) act(rng *rand.Rand, u *racer) {
-	room := rng.IntN(raceRooms)
-	topic := fmt.Sprintf("realtime:room:%d", room)
-	r.mu.Lock()
-	defer r.mu.Unlock() // two writers may have drawn the same user
-	switch rng.IntN(4) {
-	case 0, 1:
-		u.join(r, room)
-	case 2:
-		u.c.push(u.joins[room], topic, "broadcast", map[string]any{"type": "broadcast", "event": "client", "payload": map[string]any{"from": u.name}})
-	case 3:
-		u.c.push(u.joins[room], topic, "access_token", map[string]any{"access_token": token(r.t, u.name, "authenticated", map[string]any{"jti": rng.Uint64()})})
-	}
-}
-
-// event is a line of the history, in the order of commits and, within one, of statements.
-type event struct {
-	xid           int64
-	kind, user    string
-	room, message int
-}
-
-// membership is a user's right in a room.
-type membership struct {
-	user string
-	room int
-}
-
-// rightsBy replays the history: who had the right when a message was sent. A transaction that takes a right and gives it
-// back never took it away: rights are lost at COMMIT, and at its COMMIT there was none to lose.
-func rightsBy(history []event, users []*racer) map[string]map[int]bool {
-	had := map[string]map[int]bool{}
-	for _, u := range users {
-		had[u.name] = map[int]bool{}
-	}
-	member := map[membership]bool{}
-	for len(history) > 0 {
-		n := 1
-		for n < len(history) && history[n].xid == history[0].xid {
-			n++
-		}
-		before := maps.Clone(member)
-		for _, e := range history[:n] {
-			switch e.kind {
-			case "grant", "revoke":
-				member[membership{e.user, e.room}] = e.kind == "grant"
-			case "send":
-				for _, u := range users {
-					had[u.name][e.message] = member[membership{u.name, e.room}]
-				}
-			}
-		}
-		for _, e := range history[:n] {
-			for _, u := range users {
-				if m := (membership{u.name, e.room}); e.kind == "send" && before[m] && member[m] {
-					had[u.name][e.message] = true
-				}
-			}
-		}
-		history = history[n:]
-	}
-	return had
-}
-
-// judge holds what users received against the history.
-func (r *race) judge(users []*racer) (violations []string, messages int) {
-	rows, err := r.db.Admin.Query(context.Background(), `select xid::text::bigint, kind, coalesce(user_id, ''), room_id, coalesce(message, 0)
-		from history order by pg_xact_commit_timestamp(xid::xid), xid, seq`)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	history, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e event, err error) {
-		return e, row.Scan(&e.xid, &e.kind, &e.user, &e.room, &e.message)
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	had := rightsBy(history, users)
-	var sent [raceRooms][]event
-	for _, e := range history {
-		if e.kind == "send" {
-			messages++
-			sent[e.room] = append(sent[e.room], e)
-		}
-	}
-	for _, f := range users[len(users)-1].c.all() { // the steady one
-		if f.Event == protocol.EventClose || f.Event == protocol.EventError || strings.Contains(string(f.Payload), string(protocol.MessagesWithheld)) {
-			violations = append(violations, fmt.Sprintf("the steady user was told %s %s", f.Event, f.Payload))
-		}
-	}
-	for _, u := range users {
-		for room, numbers := range u.received() {
-			for _, n := range numbers {
-				if !had[u.name][n] {
-					violations = append(violations, fmt.Sprintf("%s received message %d of room %d without the right", u.name, n, room))
-				}
-			}
-			if u.name == steadyUser {
-				violations = append(violations, r.complete(room, sent[room], numbers)...)
-			}
-		}
-	}
-	return violations, messages
-}
-
-// complete checks that a member who never lost a right was given everything: in the order of commits, or, where connections
-// were lost, once, and in the order of statements within a transaction.
-func (r *race) complete(room int, sent []event, received []int) (violations []string) {
-	place := map[int]int{}
-	for i, n := range received {
-		if _, twice := place[n]; twice {
-			violations = append(violations, fmt.Sprintf("room %d: the steady user received message %d twice", room, n))
-		}
-		place[n] = i
-	}
-	for i, e := range sent {
-		at, ok := place[e.message]
-		switch {
-		case !ok:
-			violations = append(violations, fmt.Sprintf("room %d: the steady user did not receive message %d", room, e.message))
-		case i > 0 && at < place[sent[i-1].message] && (!r.faulty || sent[i-1].xid == e.xid):
-			violations = append(violations, fmt.Sprintf("room %d: the steady user received message %d before %d", room, e.message, sent[i-1].message))
-		}
-	}
-	if len(received) > len(sent) {
-		violations = append(violations, fmt.Sprintf("room %d: %d messages sent, %d received", room, len(sent), len(received)))
-	}
-	return violations
-}
-
-// received gives the numbers of the database's messages, by room, in the order of their arrival.
-func (u *racer) received() (numbers [raceRooms][]int) {
-	for _, f := range u.c.all() {
-		var p struct {
-			Event   string
-			Payload struct{ N int }
-		}
-		var room int
-		if f.Event != "broadcast" || json.Unmarshal(f.Payload, &p) != nil || p.Event != "sql" {
+// do is one transaction of a disturbance.
+func (r *race) do(sql string, args ...any) {
+	r.t.Helper()
+	for {
+		_, err := r.pool.Exec(context.Background(), sql, args...)
+		if postgres.SQLState(err) == "40P01" { // it met writers, and is the one that was rolled back
 			continue
 		}
-		if _, err := fmt.Sscanf(f.Topic, "realtime:room:%d", &room); err == nil {
-			numbers[room] = append(numbers[room], p.Payload.N)
+		if err != nil {
+			r.t.Errorf("%s: %v", sql, err)
+		}
+		r.steps.Add(1)
+		return
+	}
+}
+
+// settle ends what still moves, and checks that in the end everyone is decided, and rightly.
+func (r *race) settle() {
+	r.do(`select setval('moods', 1)`)
+	r.do(`with d as (delete from members where isfinite(until) returning *) insert into history (kind, user_id, room_id) select 'revoke', user_id, room_id from d`)
+	r.synced()
+	standing := r.standing()
+	for s, decided := range standing {
+		if !decided {
+			r.violate("in the end %s is still in doubt about room %d", s.user, s.room)
+		}
+		if !r.isMember(s) {
+			r.violate("in the end %s is in room %d without the right", s.user, s.room)
 		}
 	}
-	return numbers
+	for room := range raceRooms {
+		for _, u := range r.racers[:raceUsers] {
+			socket := u.use(r)
+			status, reason := u.ask(r, socket, room)
+			if want := r.isMember(membership{u.name, room}); (status == "ok") != want {
+				r.violate("in the end %s joins room %d: %s %s, but member is %t", u.name, room, status, reason, want)
+			}
+		}
+		topic := fmt.Sprintf("room:%d", room)
+		r.do(`select realtime.send('{}', 'end', $1)`, topic)
+		for _, u := range append(r.racers[:raceUsers:raceUsers], r.racer(steadyUser)) {
+			if r.isMember(membership{u.name, room}) {
+				u.use(r).wait("the end", broadcastOf(topic, "end"))
+			}
+		}
+	}
+	for _, u := range r.racers {
+		u.answered(r)
+	}
+}
+
+func (r *race) isMember(m membership) (is bool) {
+	if err := r.pool.QueryRow(context.Background(), `select exists (select from members where user_id = $1 and room_id = $2)`, m.user, m.room).Scan(&is); err != nil {
+		r.t.Error(err)
+	}
+	return is
+}
+
+// standing is who is in which room on the server, and whether that is decided.
+func (r *race) standing() map[membership]bool {
+	all := map[membership]bool{}
+	for s := range r.sessions() {
+		m := membership{user: s.Subject}
+		if _, err := fmt.Sscanf(s.Topic, "room:%d", &m.room); err == nil {
+			decided, before := all[m]
+			all[m] = !s.InDoubt && (decided || !before)
+		}
+	}
+	return all
+}
+
+// synced waits until the server has done all that was committed.
+func (r *race) synced() {
+	r.t.Helper()
+	if !r.sync(r.pool, time.Minute) {
+		r.violate("sync() gave up after a minute")
+	}
+	r.steps.Add(1)
 }

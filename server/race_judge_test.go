@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/protocol"
+)
+
+// How the race is judged: by what the database says about the order of commits.
+
+// endMargin is how much later than the instant a right that ends by itself may be seen to end, here, where everything
+// happens at once. Disturbance "rights that end" waits for each end and is exact from then on.
+const endMargin = 5 * time.Second
+
+// event is a line of the history, in the order of commits and, within one, of statements.
+type event struct {
+	xid           int64
+	at            time.Time // of its COMMIT
+	kind, user    string
+	room, message int
+	until         *time.Time
+}
+
+// membership is a user's right in a room.
+type membership struct {
+	user string
+	room int
+}
+
+// state is who may what at a moment.
+type state struct {
+	members map[membership]*time.Time // until when; nil: without end
+	since   map[string]int            // the first socket that was opened after the user was disconnected
+	shut    bool                      // nobody of the role has a right, members or not
+}
+
+func (s state) clone() state { return state{maps.Clone(s.members), maps.Clone(s.since), s.shut} }
+
+func (s *state) apply(e event) {
+	switch e.kind {
+	case "grant":
+		s.members[membership{e.user, e.room}] = e.until
+	case "revoke":
+		delete(s.members, membership{e.user, e.room})
+	case "disconnect":
+		s.since[e.user] = max(s.since[e.user], e.message)
+	case "shut", "open":
+		s.shut = e.kind == "shut"
+	}
+}
+
+// first is the first of the user's sockets that may be told in a room.
+func (s *state) first(u *racer, room int, at time.Time) (socket int, ok bool) {
+	until, ok := s.members[membership{u.name, room}]
+	return s.since[u.name], ok && (until == nil || at.Before(until.Add(endMargin))) && !(s.shut && u.shuttable)
+}
+
+// mayHave is the first socket of each user that may be told a message; who has no right is not in it.
+type mayHave map[string]map[int]int
+
+// rightsBy replays the history: who had the right when a message was sent. A transaction that takes a right and gives it
+// back never took it away: rights are lost at COMMIT, and at its COMMIT there was none to lose.
+func rightsBy(history []event, users []*racer) mayHave {
+	had := mayHave{}
+	for _, u := range users {
+		had[u.name] = map[int]int{}
+	}
+	now := state{map[membership]*time.Time{}, map[string]int{}, false}
+	for len(history) > 0 {
+		n := 1
+		for n < len(history) && history[n].xid == history[0].xid {
+			n++
+		}
+		before := now.clone()
+		after := now.clone()
+		for _, e := range history[:n] {
+			after.apply(e)
+		}
+		for _, e := range history[:n] {
+			if e.kind != "send" {
+				now.apply(e)
+				continue
+			}
+			for _, u := range users {
+				if socket, ok := now.first(u, e.room, e.at); ok {
+					had[u.name][e.message] = socket
+				}
+				if socket, ok := before.first(u, e.room, e.at); ok {
+					if _, kept := after.first(u, e.room, e.at); kept {
+						had[u.name][e.message] = socket
+					}
+				}
+			}
+		}
+		history = history[n:]
+	}
+	return had
+}
+
+// judge holds what users received against the history.
+func (r *race) judge() (messages int) {
+	rows, err := r.pool.Query(context.Background(), `select xid::text::bigint, pg_xact_commit_timestamp(xid::xid), kind, coalesce(user_id, ''), room_id,
+		coalesce(message, 0), until from history order by pg_xact_commit_timestamp(xid::xid), xid, seq`)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	history, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e event, err error) {
+		return e, row.Scan(&e.xid, &e.at, &e.kind, &e.user, &e.room, &e.message, &e.until)
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	had := rightsBy(history, r.racers)
+	var sent [raceRooms][]event
+	for _, e := range history {
+		if e.kind == "send" {
+			messages++
+			sent[e.room] = append(sent[e.room], e)
+		}
+	}
+	for _, u := range r.racers {
+		for i, socket := range u.sockets {
+			for room, numbers := range numbersOf(socket) {
+				for _, n := range numbers {
+					switch first, ok := had[u.name][n]; {
+					case !ok:
+						r.violate("%s received message %d of room %d without the right", u.name, n, room)
+					case i < first:
+						r.violate("%s received message %d of room %d on socket %d, after it was disconnected; it has opened %d since", u.name, n, room, i, len(u.sockets)-first)
+					}
+				}
+				if u.name == steadyUser {
+					r.complete(room, sent[room], numbers, r.withheld(socket, room))
+				}
+			}
+		}
+	}
+	return messages
+}
+
+// withheld is how many messages of a room were said to be withheld from a member who never lost a right: DDL marks
+// everyone, and of what falls between two marks nobody can say.
+func (r *race) withheld(c *client, room int) (all int) {
+	for _, f := range c.all() {
+		if f.Topic != fmt.Sprintf("realtime:room:%d", room) {
+			continue
+		}
+		n := 0
+		if at := bytes.Index(f.Payload, []byte(string(protocol.MessagesWithheld))); at >= 0 {
+			_, _ = fmt.Sscanf(string(f.Payload[at+len(protocol.MessagesWithheld):]), ": %d messages", &n)
+			all += n
+		}
+		if f.Event == protocol.EventClose || f.Event == protocol.EventError || bytes.Contains(f.Payload, []byte(protocol.MessagesWithheld)) && n == 0 {
+			r.violate("the steady user was told %s %s", f.Event, f.Payload)
+		}
+	}
+	return all
+}
+
+// complete checks that a member who never lost a right was given everything that was not said to be withheld: in the order of
+// commits, or, where connections were lost, once, and in the order of statements within a transaction.
+func (r *race) complete(room int, sent []event, received []int, withheld int) {
+	place := map[int]int{}
+	for i, n := range received {
+		if _, twice := place[n]; twice {
+			r.violate("room %d: the steady user received message %d twice", room, n)
+		}
+		place[n] = i
+	}
+	var missing []int
+	var last event // of those that were received
+	for _, e := range sent {
+		at, ok := place[e.message]
+		if !ok {
+			missing = append(missing, e.message)
+			continue
+		}
+		if last.message > 0 && at < place[last.message] && (!r.faulty || last.xid == e.xid) {
+			r.violate("room %d: the steady user received message %d before %d", room, e.message, last.message)
+		}
+		last = e
+	}
+	if len(missing) > withheld {
+		r.violate("room %d: the steady user did not receive messages %d, and was told of %d withheld", room, missing, withheld)
+	}
+	if len(received) > len(sent) {
+		r.violate("room %d: %d messages sent, %d received", room, len(sent), len(received))
+	}
+}
