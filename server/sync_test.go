@@ -88,6 +88,35 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// What no notification tells of is looked for: a change of definitions has been applied as well, however seldom the server
+// looks by itself.
+func TestSyncCoversDefinitions(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role, group := db.NewRole(t, "nologin"), db.NewRole(t, "nologin")
+	adminExec(t, db, "grant "+role+" to rowcast; grant "+group+" to "+role)
+	r := start(t, db, func(c *Config) { seldom(c); c.AllowedRoles = append(c.AllowedRoles, role) })
+	r.exec(`grant select, insert on realtime.messages to ` + role + `; create policy receive on realtime.messages for select to ` + group + ` using (true)`)
+	for _, change := range []struct{ take, give string }{
+		{`alter policy receive on realtime.messages using (false)`, `alter policy receive on realtime.messages using (true)`},
+		{`revoke select on realtime.messages from ` + role, `grant select on realtime.messages to ` + role},
+		{`revoke ` + group + ` from ` + role, `grant ` + group + ` to ` + role},
+	} {
+		c := r.dial(token(t, "u1", role, nil))
+		if _, status, reason := c.join("a", private()); status != "ok" {
+			t.Fatalf("before %s: %s", change.take, reason)
+		}
+		r.exec(change.take)
+		if !r.sync(db.Admin, 60*time.Second) {
+			t.Fatal("not in a minute")
+		}
+		if n := r.private(); n != 0 {
+			t.Errorf("synced, and %v channels are left after %s", n, change.take)
+		}
+		r.exec(change.give)
+	}
+}
+
 // A join that is under way is waited for: it may be decided by what was there before.
 func TestSyncWaitsForJoins(t *testing.T) {
 	t.Parallel()

@@ -176,16 +176,9 @@ func (w *Watcher) digest() string {
 	return w.state.Digest
 }
 
-// look compares the digest once, and has done what follows.
+// look is a Look of the poll's: nobody waits for it.
 func (w *Watcher) look(ctx context.Context) {
-	if !w.options.Active() {
-		return
-	}
-	digest, err := readDigest(ctx, w.options.Pool)
-	if err == nil && digest != w.digest() {
-		err = w.Find(ctx)
-	}
-	switch {
+	switch err := w.Look(ctx); {
 	case ctx.Err() != nil:
 	case err == nil:
 		w.said = ""
@@ -193,4 +186,17 @@ func (w *Watcher) look(ctx context.Context) {
 		w.said = err.Error()
 		w.options.Logger.Warn("not found out what policies depend on", "err", err)
 	}
+}
+
+// Look compares the digest once, and has done what follows: when it returns nil, everybody has been marked to be asked again
+// whose rights may go by what has changed in the catalogs before.
+func (w *Watcher) Look(ctx context.Context) error {
+	if !w.options.Active() {
+		return nil // nobody is admitted by this server
+	}
+	digest, err := readDigest(ctx, w.options.Pool)
+	if err == nil && digest != w.digest() {
+		err = w.Find(ctx)
+	}
+	return err
 }
