@@ -28,15 +28,25 @@ const manyThings = `
 	create function app.text_yes() returns boolean language sql stable as $$ select current_setting('search_path') <> '""' and app.yes() $$;
 	create function app.definer() returns boolean language sql stable security definer begin atomic select exists (select from app.base); end;
 	create function app.keep() returns trigger language plpgsql as $$ begin return null; end $$;
+	create table app.owned (n int);
+	alter table app.owned enable row level security;
+	create table app.part (day int) partition by range (day);
+	create table app.part1 partition of app.part for values from (0) to (10);
+	create table app.dropped (n int);
+	create function app.drops() returns boolean language sql stable as $$ select exists (select from app.dropped) $$;
+	insert into app.owned values (1); insert into app.part values (1); insert into app.dropped values (1);
+	alter table app.owned owner to %[1]s;
 	insert into app.members values ('u1'); insert into app.plain values ('u1'); insert into app.columns values (1); insert into app.base values (1);
 	insert into app.log values (1); insert into app.child values (1);
-	grant select on app.members, app.plain, app.seen, app.log, app.parent to %[1]s;
+	grant select on app.members, app.plain, app.seen, app.log, app.parent, app.part1, app.dropped to %[1]s;
 	grant select (id) on app.columns to %[1]s;
 	grant select, insert on realtime.messages to %[1]s;
 	grant %[2]s to %[1]s;
+	create policy gate on realtime.messages as restrictive using (true);
 	create policy receive on realtime.messages for select to %[2]s using (
 		realtime.topic() = 'a' and exists (select from app.members) and exists (select from app.plain) and exists (select id from app.columns)
 		and exists (select from app.seen) and exists (select from app.log) and exists (select from app.parent)
+		and exists (select from app.owned) and exists (select from app.part1) and app.drops()
 		and app.yes() and app.text_yes() and app.definer());`
 
 // Every one of these is a revocation, and its opposite gives the right again.
@@ -50,8 +60,14 @@ func TestChangesOfDefinitionsCut(t *testing.T) {
 		c.RightsPollInterval, c.RecheckInterval = 50*time.Millisecond, 0
 	})
 	r.exec(fmt.Sprintf(manyThings, role, group))
-	tests := []struct{ name, take, give string }{
-		{"ALTER POLICY", `alter policy receive on realtime.messages rename to receives; create policy receive on realtime.messages for select to ` + group + ` using (false);
+	// Since 16 it is the membership that says whether it is inherited.
+	inheritance := change{"ALTER ROLE NOINHERIT", `alter role ` + role + ` noinherit`, `alter role ` + role + ` inherit`}
+	if r.major() >= 16 {
+		inheritance = change{"GRANT WITH INHERIT FALSE", `grant ` + group + ` to ` + role + ` with inherit false`, `grant ` + group + ` to ` + role + ` with inherit true`}
+	}
+	tests := []change{
+		{"ALTER POLICY", `alter policy gate on realtime.messages using (false)`, `alter policy gate on realtime.messages using (true)`},
+		{"ALTER POLICY TO", `alter policy receive on realtime.messages rename to receives; create policy receive on realtime.messages for select to ` + group + ` using (false);
 			alter policy receives on realtime.messages to ` + weak, `drop policy receive on realtime.messages; alter policy receives on realtime.messages to ` + group + `; alter policy receives on realtime.messages rename to receive`},
 		{"CREATE POLICY, restrictive", `create policy none on realtime.messages as restrictive for select using (false)`, `drop policy none on realtime.messages`},
 		{"ALTER POLICY of a table read", `alter policy own on app.members using (false)`, `alter policy own on app.members using (true)`},
@@ -60,6 +76,8 @@ func TestChangesOfDefinitionsCut(t *testing.T) {
 		{"ENABLE ROW LEVEL SECURITY of a table read", `alter table app.plain enable row level security`, `alter table app.plain disable row level security`},
 		{"DISABLE ROW LEVEL SECURITY of messages", `alter table realtime.messages disable row level security`, `alter table realtime.messages enable row level security`},
 		{"FORCE ROW LEVEL SECURITY of messages", `alter table realtime.messages force row level security`, `alter table realtime.messages no force row level security`},
+		{"FORCE ROW LEVEL SECURITY of a table read", `alter table app.owned force row level security`, `alter table app.owned no force row level security`},
+		{"REVOKE of a partition", `revoke select on app.part1 from ` + role, `grant select on app.part1 to ` + role},
 		{"REVOKE of a table", `revoke select on app.plain from ` + role, `grant select on app.plain to ` + role},
 		{"REVOKE of messages", `revoke select on realtime.messages from ` + role, `grant select on realtime.messages to ` + role},
 		{"REVOKE of a column", `revoke select (id) on app.columns from ` + role, `grant select (id) on app.columns to ` + role},
@@ -70,14 +88,19 @@ func TestChangesOfDefinitionsCut(t *testing.T) {
 		{"ALTER FUNCTION", `alter function app.text_yes() set search_path = ''`, `alter function app.text_yes() reset search_path`},
 		{"CREATE OR REPLACE VIEW", `create or replace view app.seen as select * from app.base where false`, `create or replace view app.seen as select * from app.base`},
 		{"REVOKE of a role", `revoke ` + group + ` from ` + role, `grant ` + group + ` to ` + role},
-		{"ALTER ROLE", `alter role ` + role + ` bypassrls`, `alter role ` + role + ` nobypassrls`},
+		inheritance,
+		{"ALTER ROLE BYPASSRLS", `alter role ` + role + ` bypassrls`, `alter role ` + role + ` nobypassrls`},
 		{"the owner of a view", `alter view app.seen owner to ` + weak, `alter view app.seen owner to current_user`},
 		{"the owner of a function", `alter function app.definer() owner to ` + weak, `alter function app.definer() owner to current_user`},
 		{"the owner of messages", `alter table realtime.messages owner to ` + role, `alter table realtime.messages owner to rowcast; grant select, insert on realtime.messages to ` + role},
 		{"DETACH PARTITION", `alter table app.log detach partition app.log1`, `alter table app.log attach partition app.log1 for values from (0) to (10)`},
 		{"NO INHERIT", `alter table app.child no inherit app.parent`, `alter table app.child inherit app.parent`},
 		{"CREATE TRIGGER of messages", `create trigger keep before insert on realtime.messages for each row execute function app.keep()`, `drop trigger keep on realtime.messages`},
-		{"DROP POLICY", `drop policy receive on realtime.messages`, ``},
+		{"DROP TABLE", `drop table app.dropped`, `create table app.dropped (n int); insert into app.dropped values (1); grant select on app.dropped to ` + role},
+		{"DROP TABLE of a partition", `drop table app.log1`, `create table app.log1 partition of app.log for values from (0) to (10); insert into app.log values (1)`},
+		{"DROP POLICY", `create policy none on realtime.messages for select using (false); create policy receives on realtime.messages for select to ` + group + ` using (realtime.topic() = 'a');
+			drop policy receive on realtime.messages; drop policy receives on realtime.messages`,
+			`create policy receive on realtime.messages for select to ` + group + ` using (true)`},
 	}
 	for _, tt := range tests {
 		c := r.dial(token(t, "u1", role, nil))
@@ -87,7 +110,20 @@ func TestChangesOfDefinitionsCut(t *testing.T) {
 		r.exec(tt.take)
 		c.wait("the end of the channel after "+tt.name, isCut("a"))
 		r.exec(tt.give)
+		if _, status, reason := c.join("a", private()); status != "ok" {
+			t.Errorf("not let in again after %s: %s", tt.name, reason)
+		}
+		c.conn.CloseNow()
 	}
+}
+
+// major is of the database.
+func (r *running) major() (major int) {
+	r.t.Helper()
+	if err := r.db.Admin.QueryRow(r.t.Context(), `select current_setting('server_version_num')::int / 10000`).Scan(&major); err != nil {
+		r.t.Fatal(err)
+	}
+	return major
 }
 
 func TestDropRoleCuts(t *testing.T) {
