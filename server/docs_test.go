@@ -123,6 +123,45 @@ func TestFaultsInTheDocumentation(t *testing.T) {
 	})
 }
 
+// Every change that is tested is on the page about rights, and every line there names a test.
+func TestChangesInTheDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/rights.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, path := range []string{"rights_rows_test.go", "rights_changes_test.go"} {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`(?m)(?:^\t\t|change)\{"([^"]+)", `).FindAllSubmatch(source, -1) {
+			found++
+			if !strings.Contains(string(page), "`"+string(match[1])+"`") {
+				t.Errorf("docs/rights.md does not name the change %q of %s", match[1], path)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("%d changes were found", found)
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(strings.Trim(line, "|\n"), "|")
+		if !strings.HasPrefix(line, "| ") || cells[0] == " what changes " {
+			continue
+		}
+		rows++
+		if len(cells) != 4 || !regexp.MustCompile("`Test\\w+`").MatchString(cells[3]) && !strings.Contains(cells[3], "the same") {
+			t.Errorf("no test is named: %s", line)
+		}
+	}
+	if rows < 30 {
+		t.Errorf("%d rows were found", rows)
+	}
+}
+
 func codesPage(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString("# What clients are told\n\nA code is the same for the client, in the log and in the metrics. Texts with `%` are filled in.\n" +

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rowcast/server/pgtest"
+	"rowcast/sql"
 )
 
 // manyThings is one right that takes all of a catalog's arts: $1 is a token role, $2 a group that it is in.
@@ -49,23 +50,29 @@ const manyThings = `
 		and exists (select from app.owned) and exists (select from app.part1) and app.drops()
 		and app.yes() and app.text_yes() and app.definer());`
 
-// Every one of these is a revocation, and its opposite gives the right again.
-func TestChangesOfDefinitionsCut(t *testing.T) {
-	t.Parallel()
+// revocations are of a server that has manyThings, and whom it concerns: a token role, a group that it is in, and a role without any rights.
+type revocations struct {
+	*running
+	role, group, weak string
+}
+
+func newRevocations(t *testing.T, change func(*Config)) *revocations {
+	t.Helper()
 	db := pgtest.New(t)
-	role, group, weak := db.NewRole(t, "nologin"), db.NewRole(t, "nologin"), db.NewRole(t, "nologin")
-	adminExec(t, db, "grant "+role+" to rowcast")
-	r := start(t, db, func(c *Config) {
-		c.AllowedRoles = append(c.AllowedRoles, role)
-		c.RightsPollInterval, c.RecheckInterval = 50*time.Millisecond, 0
+	s := &revocations{role: db.NewRole(t, "nologin"), group: db.NewRole(t, "nologin"), weak: db.NewRole(t, "nologin")}
+	adminExec(t, db, "grant "+s.role+" to rowcast")
+	s.running = start(t, db, func(c *Config) {
+		change(c)
+		c.AllowedRoles = append(c.AllowedRoles, s.role)
 	})
-	r.exec(fmt.Sprintf(manyThings, role, group))
-	// Since 16 it is the membership that says whether it is inherited.
-	inheritance := change{"ALTER ROLE NOINHERIT", `alter role ` + role + ` noinherit`, `alter role ` + role + ` inherit`}
-	if r.major() >= 16 {
-		inheritance = change{"GRANT WITH INHERIT FALSE", `grant ` + group + ` to ` + role + ` with inherit false`, `grant ` + group + ` to ` + role + ` with inherit true`}
-	}
-	tests := []change{
+	s.exec(fmt.Sprintf(manyThings, s.role, s.group))
+	return s
+}
+
+// definitions are revocations, each with its opposite.
+func (s *revocations) definitions() []change {
+	role, group, weak := s.role, s.group, s.weak
+	return []change{
 		{"ALTER POLICY", `alter policy gate on realtime.messages using (false)`, `alter policy gate on realtime.messages using (true)`},
 		{"ALTER POLICY TO", `alter policy receive on realtime.messages rename to receives; create policy receive on realtime.messages for select to ` + group + ` using (false);
 			alter policy receives on realtime.messages to ` + weak, `drop policy receive on realtime.messages; alter policy receives on realtime.messages to ` + group + `; alter policy receives on realtime.messages rename to receive`},
@@ -87,9 +94,6 @@ func TestChangesOfDefinitionsCut(t *testing.T) {
 			`create or replace function app.yes() returns boolean language sql stable begin atomic select true; end`},
 		{"ALTER FUNCTION", `alter function app.text_yes() set search_path = ''`, `alter function app.text_yes() reset search_path`},
 		{"CREATE OR REPLACE VIEW", `create or replace view app.seen as select * from app.base where false`, `create or replace view app.seen as select * from app.base`},
-		{"REVOKE of a role", `revoke ` + group + ` from ` + role, `grant ` + group + ` to ` + role},
-		inheritance,
-		{"ALTER ROLE BYPASSRLS", `alter role ` + role + ` bypassrls`, `alter role ` + role + ` nobypassrls`},
 		{"the owner of a view", `alter view app.seen owner to ` + weak, `alter view app.seen owner to current_user`},
 		{"the owner of a function", `alter function app.definer() owner to ` + weak, `alter function app.definer() owner to current_user`},
 		{"the owner of messages", `alter table realtime.messages owner to ` + role, `alter table realtime.messages owner to rowcast; grant select, insert on realtime.messages to ` + role},
@@ -102,19 +106,53 @@ func TestChangesOfDefinitionsCut(t *testing.T) {
 			drop policy receive on realtime.messages; drop policy receives on realtime.messages`,
 			`create policy receive on realtime.messages for select to ` + group + ` using (true)`},
 	}
-	for _, tt := range tests {
-		c := r.dial(token(t, "u1", role, nil))
+}
+
+// roles are revocations, too. They belong to no database.
+func (s *revocations) roles() []change {
+	role, group := s.role, s.group
+	// Since 16 it is the membership that says whether it is inherited.
+	inheritance := change{"ALTER ROLE NOINHERIT", `alter role ` + role + ` noinherit`, `alter role ` + role + ` inherit`}
+	if s.major() >= 16 {
+		inheritance = change{"GRANT WITH INHERIT FALSE", `grant ` + group + ` to ` + role + ` with inherit false`, `grant ` + group + ` to ` + role + ` with inherit true`}
+	}
+	return []change{
+		{"REVOKE of a role", `revoke ` + group + ` from ` + role, `grant ` + group + ` to ` + role},
+		inheritance,
+		{"ALTER ROLE BYPASSRLS", `alter role ` + role + ` bypassrls`, `alter role ` + role + ` nobypassrls`},
+	}
+}
+
+// cut has changes end live channels, and their opposites let the same clients in again.
+func (s *revocations) cut(changes []change) {
+	s.t.Helper()
+	for _, tt := range changes {
+		c := s.dial(token(s.t, "u1", s.role, nil))
 		if _, status, reason := c.join("a", private()); status != "ok" {
-			t.Fatalf("before %s: %s", tt.name, reason)
+			s.t.Fatalf("before %s: %s", tt.name, reason)
 		}
-		r.exec(tt.take)
+		s.exec(tt.take)
 		c.wait("the end of the channel after "+tt.name, isCut("a"))
-		r.exec(tt.give)
+		s.exec(tt.give)
 		if _, status, reason := c.join("a", private()); status != "ok" {
-			t.Errorf("not let in again after %s: %s", tt.name, reason)
+			s.t.Errorf("not let in again after %s: %s", tt.name, reason)
 		}
 		c.conn.CloseNow()
 	}
+}
+
+func TestChangesOfDefinitionsCut(t *testing.T) {
+	t.Parallel()
+	s := newRevocations(t, func(c *Config) { c.RightsPollInterval, c.RecheckInterval = 50*time.Millisecond, 0 })
+	s.cut(append(s.roles(), s.definitions()...))
+}
+
+// The same by event triggers alone: nobody looks at the digest by himself.
+func TestEventTriggersNoticeDefinitions(t *testing.T) {
+	t.Parallel()
+	s := newRevocations(t, seldom)
+	s.exec(sql.EventTriggers)
+	s.cut(s.definitions())
 }
 
 // major is of the database.

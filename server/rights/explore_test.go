@@ -46,7 +46,6 @@ type world struct {
 	version   int   // of the policy
 	versions  []int // by which transaction each version but the first came
 	trigger   int   // the transaction that made the trigger of table 1; 0: there is none
-	triggers  int   // made so far
 	drops     int
 	writers   []writer
 	search    discovery
