@@ -18,13 +18,13 @@ with said as (
 ), found as (
   select polname, 'takes the topic apart: topics that differ elsewhere give the same rights' as finding,
          'build the topic from the row instead: ''room:'' || m.room_id = realtime.topic()' as mend
-    from said where expression ~ '(\m(split_part|string_to_array|regexp_match|regexp_matches|regexp_split_to_array|regexp_substr|SUBSTRING|substr)|"substring")\(+(realtime\.topic\(\)|( SELECT realtime\.topic\(\) AS topic)|(messages\.)?topic\M)'
+    from said where expression ~ '(\m(split_part|string_to_array|regexp_match|regexp_matches|regexp_split_to_array|regexp_substr|SUBSTRING|substr)|"substring"|"right")\(+(realtime\.topic\(\)|( SELECT realtime\.topic\(\) AS topic)|(messages\.)?topic\M)'
   union
   select polname, format('builds topics from %I, which is text and may hold a colon', attname),
          'build topics from a number or uuid, or forbid the separator with a CHECK on the column'
-    from texts where expression ~ ('(\|\||\m(format|concat|concat_ws)\([^()]*,) \(*([[:alnum:]_"]+\.)?' || quote_ident(attname) || '\M')
+    from texts where expression ~ ('(\|\||\m(format|concat|concat_ws)\([^()]*,) (\(| SELECT )*([[:alnum:]_"]+\.)?' || quote_ident(attname) || '\M')
   union
   select polname, 'builds topics from a claim, which is text and may hold a colon', 'cast the claim to the type of the id, such as ((select auth.jwt()) ->> ''org'')::bigint'
-    from said where regexp_replace(expression, '''([^'']|'''')*''', '''''', 'g') ~ '\|\| \(+( SELECT )?\(?[^|()]*(\([^|()]*(\(\))?[^|()]*\))?[^|()]* ->> ''''(::text)?( AS "?\?column\?"?)?\)(?!\)*::(uuid|bigint|integer|smallint|numeric))'
+    from said where regexp_replace(expression, '''([^'']|'''')*''', '''''', 'g') ~ '->> ''''(::text)?\)?( AS "?\?column\?"?)?\)+ \|\| |\|\| \(+( SELECT )?\(?[^|()]*(\([^|()]*(\(\))?[^|()]*\))?[^|()]* ->> ''''(::text)?( AS "?\?column\?"?)?\)(?!\)*::(uuid|bigint|integer|smallint|numeric))'
 )
 select format('policy %I', polname), finding, mend from found;

@@ -16,7 +16,7 @@ with recursive said as (
     from peeled where expression ~ '\(' and step < 100
 ), bare as (
   select distinct p.oid, p.polname, call[1] as name
-    from peeled p, regexp_matches(p.expression, '([[:alnum:]_.]+)\[([^][]*)\]', 'g') as call
+    from peeled p, regexp_matches(p.expression, '(?<!(FROM|JOIN|LATERAL) |[[:alnum:]_.])([[:alnum:]_.]+)\[([^][]*)\]', 'g') as call  -- in FROM, it is called for no row
    where p.expression !~ '\('
      and regexp_replace(call[2], '::[a-z ]+|\m(true|false|null)\M', '', 'g') !~ '[a-z]'  -- no columns
 ), known as (
