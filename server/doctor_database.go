@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/feed"
 	"rowcast/server/lint"
@@ -142,6 +144,9 @@ func (e *ear) CaughtUp()                  {}
 
 // mendConnection says what to do about a connection that there is not.
 func mendConnection(setting string, err error) string {
+	if malformed := new(pgconn.ParseConfigError); errors.As(err, &malformed) {
+		return "write " + setting + " as postgres://USER:PASSWORD@HOST:5432/DATABASE, and what a password has of : / ? # @ % in hexadecimal: %40 for @"
+	}
 	switch postgres.SQLState(err) {
 	case "28P01":
 		return "correct the password in " + setting + ", or set it: alter role … password '…';"
@@ -174,5 +179,13 @@ func mendUnready(err error) string {
 	return "the log of Postgres says more"
 }
 
-// oneSpace is an error in one line.
-func oneSpace(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneSpace is an error in one line. What it says twice, as of an address that is tried with and without TLS, it says once.
+func oneSpace(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.Join(strings.Fields(line), " "); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.TrimSpace(strings.Join(lines, " "))
+}

@@ -12,6 +12,7 @@ import (
 
 	"rowcast/server/lint"
 	"rowcast/server/pgtest"
+	"rowcast/sql"
 )
 
 // healthy is a configuration of which doctor finds nothing.
@@ -42,7 +43,11 @@ var notQuite = []string{"notify_queue", "old_transactions", "too_few_connections
 
 func TestDoctorOfAHealthyServer(t *testing.T) {
 	t.Parallel()
-	got, found := diagnose(t, healthy(withPolicies(t)))
+	db := withPolicies(t)
+	if _, err := db.Admin.Exec(t.Context(), sql.EventTriggers); err != nil {
+		t.Fatal(err)
+	}
+	got, found := diagnose(t, healthy(db))
 	for name, f := range found {
 		if !slices.Contains(notQuite, name) {
 			t.Errorf("%+v", f)
@@ -141,6 +146,10 @@ func TestDoctorGoesOn(t *testing.T) {
 	if strings.Contains(got.out+got.errout, "sesame") {
 		t.Errorf("the password is shown: %+v", got)
 	}
+	_, found = diagnose(t, []string{"DATABASE_URL=postgres://rowcast:ses%ame@127.0.0.1:1/app", "JWT_SECRET=short"})
+	if f := found["database_unreachable"]; !strings.HasPrefix(f.Mend, "write DATABASE_URL as ") {
+		t.Errorf("an address that is none: %+v", f)
+	}
 	// What cannot be asked is not passed over.
 	if _, found = diagnose(t, []string{"DATABASE_URL=" + nowhere}, "--check", "rls_off"); len(found) != 1 || found["database_unreachable"].Rule == "" {
 		t.Errorf("a rule without a database: %+v", found)
@@ -153,7 +162,7 @@ func TestDoctorThroughPgBouncer(t *testing.T) {
 	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	bouncer, db := pgtest.NewPgBouncer(t, cluster, "transaction"), cluster.DB(t)
 	env := []string{"DATABASE_URL=" + bouncer.URL(db.Name, pgtest.ServerRole), "JWT_SECRET=" + strings.Repeat("x", shortSecret)}
-	if _, found := diagnose(t, env); len(found) != 2 || found["auth_missing"].Rule == "" || !strings.Contains(found["listen_unheard"].Finding, "pooler in transaction mode") {
+	if _, found := diagnose(t, env); len(found) != 3 || found["definitions_unheard"].Rule == "" || found["auth_missing"].Rule == "" || !strings.Contains(found["listen_unheard"].Finding, "pooler in transaction mode") {
 		t.Errorf("LISTEN through it: %+v", found)
 	}
 	if _, found := diagnose(t, append(env, "LISTEN_DATABASE_URL="+db.URL), "--check", "listen_unheard"); len(found) > 0 {

@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Exit codes.
@@ -127,6 +129,9 @@ type helpAsked string
 func (helpAsked) Error() string { return "help was asked for" }
 
 func oneLine(name string, err error) string {
-	prefix := strings.TrimSpace("rowcast " + name)
-	return prefix + ": " + strings.Join(strings.Fields(err.Error()), " ")
+	text := strings.TrimSpace("rowcast "+name) + ": " + oneSpace(err)
+	if away := new(pgconn.ConnectError); errors.As(err, &away) {
+		text += "; rowcast doctor says what to do"
+	}
+	return text
 }

@@ -77,11 +77,11 @@ func liveSessions(ctx context.Context, address string) (*policies.Sessions, erro
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // as in askReady
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("no server answers on ADMIN_ADDR: %w", err)
+		return nil, fmt.Errorf("no server answers on ADMIN_ADDR, where the open sessions are asked for; start one, or correct the setting: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask %s: the server answered %s", address, response.Status)
+		return nil, fmt.Errorf("ask %s: the server answered %s; run this on its machine, or in its container", address, response.Status)
 	}
 	sessions := new(policies.Sessions)
 	lines := bufio.NewScanner(response.Body)

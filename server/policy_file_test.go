@@ -176,6 +176,13 @@ func TestPolicyTestUsage(t *testing.T) {
 			t.Errorf("%q: %+v", args, got)
 		}
 	}
+	away := "connect: failed to connect to `user=nobody database=none`: 127.0.0.1:1 (127.0.0.1): dial error: dial tcp 127.0.0.1:1: connect: connection refused"
+	for _, args := range [][]string{{"policy", "test", good}, {"policy", "lint"}} {
+		got := runProgram(t, []string{"DATABASE_URL=postgres://nobody@127.0.0.1:1/none"}, args...)
+		if want := "rowcast policy: " + away + "; rowcast doctor says what to do\n"; got.code != exitFinding || got.errout != want {
+			t.Errorf("%q without a database: %+v", args, got)
+		}
+	}
 	for _, name := range []string{"test", "diff"} {
 		if got := runProgram(t, nil, "policy", name, "--help"); got.code != exitGood || !strings.HasPrefix(got.out, "Usage: rowcast policy "+name) {
 			t.Errorf("%s: %+v", name, got)

@@ -11,6 +11,7 @@ import (
 
 	"rowcast/server/lint"
 	"rowcast/server/pgtest"
+	"rowcast/sql"
 )
 
 // session is one that stays as statements leave it until the test's end.
@@ -59,6 +60,11 @@ var databaseFixtures = map[string]fixture{
 		good:   `do $$ begin execute format('alter database %I set statement_timeout = ''1min''', current_database()); end $$`,
 		bad:    `do $$ begin execute format('alter database %I set statement_timeout = ''59s''', current_database()); end $$`,
 		object: "setting statement_timeout", words: "is 59000ms",
+	},
+	"definitions_unheard": {
+		good:   `create event trigger heard on ddl_command_end execute function realtime._ddl_changed()`,
+		bad:    `drop event trigger heard`,
+		object: "event trigger realtime_rights", words: "does not exist",
 	},
 	"auth_missing": {
 		good:   helpers,
@@ -242,6 +248,16 @@ func TestTransactionsInTheWay(t *testing.T) {
 	if found := run(t, db.URL, queue, patient); len(found) > 0 {
 		t.Errorf("a queue that is nearly empty: %+v", found)
 	}
+}
+
+// TestDisabledEventTrigger: one that is there and does not fire is told as such.
+func TestDisabledEventTrigger(t *testing.T) {
+	t.Parallel()
+	fixture{
+		good:   sql.EventTriggers,
+		bad:    `alter event trigger realtime_rights disable`,
+		object: "event trigger realtime_rights", words: "is disabled",
+	}.check(t, lint.Database(), "definitions_unheard")
 }
 
 // TestSettingsThatAreWrong: more of them.
