@@ -263,8 +263,13 @@ begin
     select 'false' as value, case count(*)
         when 0 then format('no policy for %s applies to role %I: nothing is permitted', case action when 'receive' then 'SELECT' else 'INSERT' end, asked)
         when 1 then format('policy "%s" %s', min(f.name), min(f.sentence))
-        else format('none of the policies %s is true', string_agg(format('"%s"', f.name), ', ')) end as words into permissive
-      from unnest(findings) as f where f.subject = 'policy' and f.action = action and f.extension = extension and f.kind = 'permissive';
+        else format('none of the policies %s%s is true', string_agg(format('"%s"', f.name), ', ' order by f.nearness) filter (where f.nearness <= 3),
+                    ' and ' || nullif(count(*) - 3, least(0, count(*) - 3)) || ' more') end as words into permissive
+      -- Of many, those first that hold for the other extension: they are about this topic and this user.
+      from (select p.name, p.sentence, row_number() over (order by not exists (
+                     select from unnest(findings) as o where o.subject = 'policy' and o.action = p.action and o.name = p.name and o.value like 'true%'), p.place) as nearness
+              from unnest(findings) with ordinality as p (subject, action, extension, name, value, sentence, kind, roles, expression, place)
+             where p.subject = 'policy' and p.action = action and p.extension = extension and p.kind = 'permissive') as f;
   end if;
   -- And of restrictive ones, any that is not true.
   select split_part(f.value, ' ', 1) as value, format('policy "%s" (restrictive) %s', f.name, f.sentence) as words into restrictive

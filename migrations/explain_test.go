@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -321,6 +322,21 @@ func TestExplainAsksLikeCan(t *testing.T) {
 }
 
 // A superuser may become anybody. What counts is whether the server may.
+// Of many policies the sentence names three, and those first that are about this topic and this user.
+func TestExplainNamesTheNearest(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	for i := range 6 {
+		exec(t, admin(t, db), strings.ReplaceAll(`create policy p# on realtime.messages for insert to authenticated with check (topic = 'other#')`, "#", strconv.Itoa(i)))
+	}
+	exec(t, admin(t, db), `create policy a on realtime.messages for insert to authenticated with check (topic = 'x' and extension = 'presence')`)
+	got := explain(t, server(t, db), "x", `{"sub": "ann", "role": "authenticated"}`, nil)
+	want := `none of the policies "a", "p5", "p4" and 4 more is true`
+	if v := got.where("verdict", "send", "broadcast"); len(v) != 1 || v[0].Sentence != want {
+		t.Errorf("%+v, want %s", v, want)
+	}
+}
+
 func TestExplainKnowsWhomTheServerMayBecome(t *testing.T) {
 	t.Parallel()
 	db, conn := withPolicies(t)
