@@ -125,7 +125,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seam
 	}
 	if c.Watch != "off" {
 		in.rights = rights.New(in.rightsOptions())
-		in.sync.before = in.rights.Look
+		in.sync.before = in.rights.Apply
 		decisionMaking.Rights = via.rights(in.rights)
 	}
 	in.decider = auth.NewDecider(decisionMaking)

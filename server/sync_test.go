@@ -117,6 +117,21 @@ func TestSyncCoversDefinitions(t *testing.T) {
 	}
 }
 
+// Rows of a table that may not be watched are covered too.
+func TestSyncCoversTablesThatAreNotWatched(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), seldom)
+	r.exec(guests)
+	r.member("u1", "a")
+	r.exec(`delete from guests`)
+	if !r.sync(r.db.Admin, 60*time.Second) {
+		t.Fatal("not in a minute")
+	}
+	if left := r.private(); left != 0 {
+		t.Errorf("%v channels left", left)
+	}
+}
+
 // A join that is under way is waited for: it may be decided by what was there before.
 func TestSyncWaitsForJoins(t *testing.T) {
 	t.Parallel()
