@@ -239,3 +239,41 @@ func TestFunctionsThatAreNotImmutable(t *testing.T) {
 		})
 	}
 }
+
+// A row that cannot be made the one that was asked about is not looked for.
+func TestTriggerThatInsists(t *testing.T) {
+	t.Parallel()
+	db, conn := withPolicies(t,
+		"create function public.insist() returns trigger language plpgsql as $$ begin if new.topic = 'bad' then new.topic := 'good:a'; end if; return new; end $$",
+		"create trigger insist before insert or update on realtime.messages for each row execute function public.insist()",
+		"create policy good on realtime.messages for select using (topic = 'good:a')")
+	if got := between(t, db, conn, ask{topic: "bad"}); got.Receive != "no" || got.Send != "no" || !strings.Contains(got.Reason, "receive: a trigger on realtime.messages keeps the probe row out") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What a policy says of a row that is not there yet does not count where it is an error: the row is looked for.
+func TestPolicyThatLooksForTheRow(t *testing.T) {
+	t.Parallel()
+	db, conn := withPolicies(t,
+		`create function public.stored(message uuid) returns boolean language plpgsql security definer as $$
+		begin if not exists (select from realtime.messages where id = message) then raise 'no such message'; end if; return true; end $$`,
+		"grant select on realtime.messages to public",
+		"create policy stored on realtime.messages for select using (topic = 'stored' and public.stored(id))",
+		"create policy sent on realtime.messages for insert with check (topic = 'stored')")
+	if got := between(t, db, conn, ask{topic: "stored"}); got.Receive != "yes" || got.Send != "yes" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Whoever waits for a lock does not keep the others waiting: they are asked elsewhere.
+func TestPolicyThatWaitsForALock(t *testing.T) {
+	t.Parallel()
+	db, conn := withPolicies(t, "create table public.locked (n int)", "grant select on public.locked to public",
+		"create policy locked on realtime.messages using (topic = 'locked' and exists (select from public.locked))")
+	exec(t, admin(t, db), "begin", "lock table public.locked")
+	exec(t, conn, "set lock_timeout = '100ms'")
+	if got := decide(t, conn, ask{topic: "locked"}, allowed); len(got) != 1 || got[0].Code != "55P03" || got[0].Receive+got[0].Send != "" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -146,3 +146,15 @@ func TestValidUntilIsUndisturbed(t *testing.T) {
 		t.Errorf("hours:%s", got)
 	}
 }
+
+// What only looks like valid_until() may make a decision good for less, and never for longer.
+func TestForgedInstant(t *testing.T) {
+	t.Parallel()
+	_, conn := withPolicies(t,
+		`create function public.valid_until(at timestamptz) returns boolean language plpgsql as $$
+		begin raise exception using errcode = 'assert_failure', detail = trunc(extract(epoch from at) * 1000000)::text; end $$`,
+		"create policy p on realtime.messages using (topic = 'later' and realtime.valid_until(now() + interval '1 min') and public.valid_until(now() + interval '1 hour'))")
+	if got := decide(t, conn, ask{topic: "later"})[0]; got.Receive != "no" || got.Code != "P0004" {
+		t.Errorf("%+v", got)
+	}
+}
