@@ -99,7 +99,7 @@ end $$;
 comment on function realtime._watch_truncate(regclass) is 'The part of watch() that is about TRUNCATE, of the table and of its partitions of today.';
 
 -- +goose StatementBegin
-create function realtime.watch(source regclass, subject name default null, topic text default null, columns name[] default null)
+create function realtime._watch(source regclass, subject name, topic text, columns name[], own boolean)
   returns void language plpgsql set lock_timeout = '2s' as $$
 #variable_conflict use_variable
 declare
@@ -126,6 +126,9 @@ begin
   if not owned and exists (select from pg_trigger where tgrelid = source and tgname = 'zz_realtime_rights' and tgenabled = 'A') then
     raise exception 'watch(): % is watched by its owner already', source using errcode = '42501';
   end if;
+  if subject like '{%' and not own then
+    raise exception 'watch(): column % cannot name the subject: its name begins with a brace', quote_ident(subject) using errcode = '42602';
+  end if;
   select c into missing from unnest(used || columns) as c
    where c is not null and not exists (select from pg_attribute where attrelid = source and attname = c and attnum > 0 and not attisdropped);
   if missing is not null then
@@ -143,10 +146,10 @@ begin
   end if;
 
   select string_agg(quote_literal(a), ', ' order by place) into arguments
-    from unnest(coalesce(subject::text, '') || parts) with ordinality as p (a, place);
+    from unnest(case when own then (array[subject] || columns)::text else coalesce(subject::text, '') end || parts) with ordinality as p (a, place);
   -- Compared as stored bytes (*<>), which every type has: json, for one, has no equality, and the user's UPDATE would
   -- fail on it; and text is not all there is to a float.
-  select case when count(*) = 0 then 'old.* *<> new.*'
+  select case when count(*) = 0 or own then 'old.* *<> new.*'
               else format('row(%s)::record *<> row(%s)::record', string_agg(format('old.%I', c), ', '), string_agg(format('new.%I', c), ', ')) end
     into changed
     from (select distinct c from unnest(used || columns) as c where c is not null and columns is not null) as listed;
@@ -162,6 +165,11 @@ begin
   perform realtime._mark(null, null);  -- what changed before now was not seen
 end $$;
 -- +goose StatementEnd
+comment on function realtime._watch(regclass, name, text, name[], boolean) is
+  'What watch() does. own: for the server itself. Then no column is in a trigger''s condition, for what is in one can be neither dropped nor given another type; and the first argument of the triggers is an array: the subject column, and the columns that count.';
+
+create function realtime.watch(source regclass, subject name default null, topic text default null, columns name[] default null)
+  returns void language plpgsql set lock_timeout = '2s' as $$ begin perform realtime._watch(source, subject, topic, columns, false); end $$;
 comment on function realtime.watch(regclass, name, text, name[]) is
   'A change of this table changes rights: sessions are decided again when it commits. subject: the column with the user id; topic: a template such as room:{room_id}; with both, only the sessions concerned are asked. columns: only an UPDATE that changes one of these (or a subject or topic column) counts. A second call replaces the first. For the table''s owner.';
 
@@ -195,6 +203,7 @@ set local lock_timeout = '5s';
 drop function realtime.invalidate(text, text);
 drop function realtime.unwatch(regclass);
 drop function realtime.watch(regclass, name, text, name[]);
+drop function realtime._watch(regclass, name, text, name[], boolean);
 drop function realtime._watch_truncate(regclass);
 drop function realtime._truncatable(regclass);
 drop function realtime._split(text);

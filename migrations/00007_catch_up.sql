@@ -75,14 +75,25 @@ comment on function realtime._changed(text, text, boolean) is 'A mark that is al
 create or replace function realtime._rights_changed() returns trigger
   language plpgsql security definer set search_path = '' as $$
 declare
-  subject_column text := nullif(tg_argv[0], '');
+  head           text[] := case when tg_argv[0] like '{%' then tg_argv[0]::text[] else array[nullif(tg_argv[0], '')] end;
+  subject_column text := head[1];
+  columns        text[] := head[2:];  -- of the server's own watches, which have them here and not in a condition
   topic_parts    text[] := tg_argv[1:];
+  changed        boolean;
   source         jsonb;
   topic          text;
 begin
   if tg_level = 'STATEMENT' or current_setting('realtime.marks', true) ~ '^[0-9]{4,6}$' then  -- too many to name: everyone
     perform realtime._changed(null, null, false);
     return null;
+  end if;
+  if tg_op = 'UPDATE' and cardinality(columns) > 0 then
+    begin
+      execute (select format('select row(%s)::record *<> row(%s)::record', string_agg(format('($1).%I', c), ', '), string_agg(format('($2).%I', c), ', ')) from unnest(columns) as c)
+        into changed using old, new;
+      if not changed then return null; end if;
+    exception when others then null;  -- a column is gone, say: so all count
+    end;
   end if;
   for pass in 1 .. 2 loop
     continue when pass = 1 and tg_op = 'INSERT' or pass = 2 and tg_op = 'DELETE';

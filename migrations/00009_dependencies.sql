@@ -33,11 +33,16 @@ alter table realtime._discovery enable row level security;
 comment on table realtime._discovery is 'What was left behind when dependencies were last found out: by then, and seen by every snapshot that sees xid, all is watched that may be.';
 
 create table realtime._watches (
-  relid   oid primary key,
-  version xid not null
+  relid    oid     primary key,
+  used     name[]  not null,
+  reason   text,
+  outgrown boolean not null default false
 );
 alter table realtime._watches enable row level security;
-comment on table realtime._watches is 'Tables that the server watches by itself, and the version of the trigger that it made. Another version is somebody else''s.';
+comment on table realtime._watches is 'Of the watches of the server''s own, what does not stand in their triggers.';
+comment on column realtime._watches.used is 'The columns that the watch names; the digest is about these, as a trigger knows columns by their names.';
+comment on column realtime._watches.reason is 'Why there is neither a subject nor a topic.';
+comment on column realtime._watches.outgrown is 'Policies have changed so that another watch is due, which could not be put in its place yet: this one does not count.';
 
 -- What the clock and chance are asked by, and catalogs, which have no dependency recorded.
 create function realtime._unseen(text text, body boolean) returns text
@@ -156,6 +161,7 @@ declare
   procs   oid[];
   schemas oid[];
   roles   oid[];
+  parts   oid[] := 'realtime.messages'::regclass::oid || array(select inhrelid from pg_catalog.pg_inherits where inhparent = 'realtime.messages'::regclass);
 begin
   select coalesce(array_agg(objid) filter (where classid = 'pg_catalog.pg_class'::regclass), '{}') || 'realtime.messages'::regclass::oid,
          coalesce(array_agg(objid) filter (where classid = 'pg_catalog.pg_proc'::regclass), '{}')
@@ -183,6 +189,14 @@ begin
       -- but not the partitions of messages: nobody's rights go by them, and there is another every day
       union all select 'i ' || row(inhparent, inhrelid, inhdetachpending)::text from pg_catalog.pg_inherits
          where inhparent = any (rels) and inhparent <> 'realtime.messages'::regclass
+      -- A trigger knows columns by name, a policy by number: a name may come to be another column's.
+      union all select 'w ' || row(a.attrelid, a.attnum, a.attname, a.atttypid, a.attcollation)::text
+        from realtime._watches w join pg_catalog.pg_attribute a on a.attrelid = w.relid and a.attname = any (w.used) where w.relid = any (rels)
+      -- Checks of others on messages, which may call functions; and triggers of its partitions. Nothing that is inherited.
+      union all select 'k ' || oid || ' ' || xmin from pg_catalog.pg_constraint
+         where conrelid = any (parts) and contype = 'c' and coninhcount = 0 and conname not in ('messages_probe', 'messages_payload_exclusive')
+      union all select 't ' || oid || ' ' || xmin from pg_catalog.pg_trigger
+         where tgrelid = any (parts) and tgrelid <> 'realtime.messages'::regclass and not tgisinternal and tgparentid = 0
       union all select 'n ' || oid || ' ' || xmin from pg_catalog.pg_namespace where oid = any (schemas)
       union all select 'r ' || row(oid, rolname, rolsuper, rolinherit, rolbypassrls)::text from pg_catalog.pg_roles where oid = any (roles)
       union all select 'm ' || roleid || ' ' || member || ' ' || xmin from pg_catalog.pg_auth_members where member = any (roles)
@@ -235,6 +249,34 @@ create function realtime._watched(source oid) returns text
      where tgrelid = source and tgname in ('zz_realtime_rights', 'zz_realtime_rights_update', 'zz_realtime_rights_truncate'));
 -- +goose StatementEnd
 comment on function realtime._watched(oid) is 'How far a table has the triggers of watch(): always, yes, in part (not those for TRUNCATE, say), disabled, not replicated (rows come by a subscription, which does not fire them); null: it has none.';
+
+-- The arguments stand in the catalog one behind the other, each with a zero byte at its end; a text cannot hold that.
+create function realtime._arguments(number int, arguments bytea) returns text[]
+  language sql stable parallel safe
+  return (
+    select coalesce(array_agg(convert_from(decode(replace(piece, ' ', ''), 'hex'), getdatabaseencoding()) order by place), '{}')
+      from unnest(string_to_array(regexp_replace(encode(arguments, 'hex'), '(..)', '\1 ', 'g'), '00 ')) with ordinality as p (piece, place)
+     where place <= number);
+comment on function realtime._arguments(int, bytea) is 'The arguments of a trigger.';
+
+-- +goose StatementBegin
+create function realtime._in_force(source oid, out own boolean, out subject text, out topic text, out columns text[], out used text[])
+  language plpgsql stable as $$
+declare
+  arguments text[];
+  head      text[];
+begin
+  select realtime._arguments(tgnargs, tgargs) into arguments from pg_catalog.pg_trigger where tgrelid = source and tgname = 'zz_realtime_rights';
+  if not found then return; end if;
+  own := arguments[1] like '{%';
+  head := case when own then arguments[1]::text[] else array[nullif(arguments[1], '')] end;
+  subject := head[1];
+  columns := nullif(head[2:], '{}');
+  topic := (select string_agg(case place % 2 when 1 then part else '{' || part || '}' end, '' order by place) from unnest(arguments[2:]) with ordinality as p (part, place));
+  used := array(select distinct c from unnest(head || array(select part from unnest(arguments[2:]) with ordinality as p (part, place) where place % 2 = 0)) as c where c is not null order by c);
+end $$;
+-- +goose StatementEnd
+comment on function realtime._in_force(oid) is 'How a table is watched, by its triggers. own: by the server itself; null: not at all.';
 
 -- What was left behind counts only if nothing was changed meanwhile: the last look at the catalogs and the digest are of one
 -- snapshot, in which the dependencies are still those that the digest is about.
@@ -297,48 +339,65 @@ end $$;
 -- +goose StatementEnd
 comment on function realtime._observed(oid[]) is 'Notes relations that decisions were seen to read; true if one was not known. They are forgotten when nothing is opaque any more.';
 
-create function realtime._to_watch() returns table (source oid, name text)
+create function realtime._to_watch() returns table (source oid, name text, schema text, relation text, own boolean, current boolean, subject text, topic text, columns text[], reason text)
   language sql stable
   as $$
-    select c.oid, format('%I.%I', n.nspname, c.relname)
+    select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, coalesce(f.own, false), coalesce(not w.outgrown and w.used::text[] = f.used, false), coalesce(f.subject, ''), coalesce(f.topic, ''), f.columns, coalesce(w.reason, '')
       from realtime._dependencies d join pg_catalog.pg_class c on c.oid = d.objid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      cross join lateral realtime._in_force(c.oid) f left join realtime._watches w on w.relid = c.oid
      where d.classid = 'pg_catalog.pg_class'::regclass and c.relkind in ('r', 'p')
-       and has_table_privilege(c.oid, 'trigger') and has_schema_privilege(n.oid, 'usage')
-       and (realtime._watched(c.oid) is null
+       and (f.own and realtime._watched(c.oid) <> 'disabled' and exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'zz_realtime_rights' and t.tgparentid = 0)
+         or has_table_privilege(c.oid, 'trigger') and has_schema_privilege(n.oid, 'usage')
+           and (realtime._watched(c.oid) is null
               -- a partition has its triggers from its parent, but for TRUNCATE
               and not exists (select from pg_catalog.pg_inherits i join realtime._dependencies p on p.classid = 'pg_catalog.pg_class'::regclass and p.objid = i.inhparent
                                where i.inhrelid = c.oid and c.relispartition)
             or realtime._watched(c.oid) = 'in part'
-              and not exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'zz_realtime_rights_truncate'))
+              and not exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'zz_realtime_rights_truncate')))
      order by 2
   $$;
-comment on function realtime._to_watch() is 'The tables that rights depend on, that nobody watches, and that this role may watch.';
+comment on function realtime._to_watch() is 'The tables that rights depend on, that nobody watches, and that this role may watch; and those that the server watches by itself (own), with how it does. current: what is noted of the watch is true, and it has not been outgrown.';
 
 create function realtime._to_unwatch() returns table (source oid, name text)
   language sql stable
   as $$
     select c.oid, format('%I.%I', n.nspname, c.relname)
-      from realtime._watches w join pg_catalog.pg_class c on c.oid = w.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      join pg_catalog.pg_trigger t on t.tgrelid = c.oid and t.tgname = 'zz_realtime_rights' and t.xmin = w.version
-     where not exists (select from realtime._dependencies d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid)
+      from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where t.tgname = 'zz_realtime_rights' and t.tgparentid = 0 and t.tgfoid = 'realtime._rights_changed()'::regprocedure and (realtime._in_force(c.oid)).own
+       and not exists (select from realtime._dependencies d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid)
      order by 2
   $$;
 comment on function realtime._to_unwatch() is 'The tables that the server watches by itself though no right depends on them any more.';
 
 -- +goose StatementBegin
-create function realtime._watch_found(source oid) returns void
+create function realtime._watch_found(source oid, subject name, topic text, columns name[], reason text) returns boolean
   language plpgsql as $$
+#variable_conflict use_variable
+declare f record;
 begin
-  if exists (select from pg_catalog.pg_trigger where tgrelid = source and tgname = 'zz_realtime_rights') then
-    perform realtime._watch_truncate(source::regclass);  -- whoever watches it knows best how
-    return;
+  select * into f from realtime._in_force(source);
+  if not f.own or f.own and (f.subject, f.topic, f.columns) is not distinct from (subject::text, topic, columns::text[]) then
+    if realtime._watched(source) = 'in part' then  -- else whoever watches it knows best how
+      perform realtime._watch_truncate(source::regclass);
+    end if;
+  else
+    perform realtime._watch(source::regclass, subject, topic, columns, true);
+    select * into f from realtime._in_force(source);
   end if;
-  perform realtime.watch(source::regclass);
-  insert into realtime._watches (relid, version) select source, xmin from pg_catalog.pg_trigger where tgrelid = source and tgname = 'zz_realtime_rights'
-    on conflict (relid) do update set version = excluded.version;
+  insert into realtime._watches as w (relid, used, reason) select source, f.used::name[], reason where f.own
+    on conflict (relid) do update set used = excluded.used, reason = excluded.reason, outgrown = false;
+  return f.own;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._watch_found(oid) is 'Watches a table that the server has found rights to depend on; a watch that is there already is only completed.';
+comment on function realtime._watch_found(oid, name, text, name[], text) is 'Watches a table that the server has found rights to depend on; its own watch is replaced by another; one of somebody else''s is only completed, and then it is false.';
+
+create function realtime._outgrown(source oid) returns void
+  language sql
+  as $$
+    insert into realtime._watches (relid, used, outgrown) values (source, coalesce((realtime._in_force(source)).used, '{}')::name[], true)
+      on conflict (relid) do update set outgrown = true
+  $$;
+comment on function realtime._outgrown(oid) is 'Says that a watch of the server''s own does not count: another is due.';
 
 -- +goose StatementBegin
 create function realtime._unwatch_found(source oid) returns void
@@ -373,7 +432,9 @@ create view realtime.watched as
   )
   select object, kind, how, opaque, policies,
          noticed_by in ('trigger', 'digest') as noticed, noticed_by,
-         case when kind <> 'table' or state = 'always' then null
+         subject, topic, case when own and subject is null and topic is null then reason end as reason,
+         case when outgrown then format('select realtime.watch(%L);', object)
+              when kind <> 'table' or state = 'always' then null
               when state in ('yes', 'disabled', 'not replicated') then
                 format('alter table %s enable always trigger zz_realtime_rights, enable always trigger zz_realtime_rights_update, enable always trigger zz_realtime_rights_truncate;', object)
               else coalesce(case watch when 'auto' then nullif(concat_ws(' ',
@@ -381,12 +442,13 @@ create view realtime.watched as
                   case when not has_table_privilege(server, objid, 'trigger') then format('grant trigger on %s to %I;', object, rolname) end), '') end,
                 format('select realtime.watch(%L);', object)) end as mend
     from (
-      select n.*, s.oid as server, s.rolname, s.watch, case
-          when n.kind = 'table' and n.state in ('always', 'yes') then 'trigger'
+      select n.*, s.oid as server, s.rolname, s.watch, f.own, f.subject, f.topic, w.reason, f.own and coalesce(w.outgrown, false) as outgrown, case
+          when n.kind = 'table' and n.state in ('always', 'yes') and not (f.own and coalesce(w.outgrown, false)) then 'trigger'
           when n.kind <> 'table' and n.opaque is null and s.watch <> 'off' then 'digest'
           when s.watch <> 'off' and s.rechecks then 'timer'
           else 'nothing' end as noticed_by
-        from named n, server s
+        from named n cross join server s
+        left join lateral realtime._in_force(n.objid) f on n.kind = 'table' left join realtime._watches w on n.kind = 'table' and w.relid = n.objid
     ) as judged
    order by noticed_by in ('trigger', 'digest'), kind, object;
 comment on view realtime.watched is 'Every table and function that the policies on messages depend on at this moment, and whether a change of it is noticed. Needs no server to be running.';
@@ -397,6 +459,9 @@ comment on column realtime.watched.opaque is 'Why changes behind it cannot be se
 comment on column realtime.watched.policies is 'The policies on messages that lead to it.';
 comment on column realtime.watched.noticed is 'Whether sessions are decided again because of a change: at once, or within RIGHTS_POLL_INTERVAL.';
 comment on column realtime.watched.noticed_by is 'trigger: when the change commits; digest: within RIGHTS_POLL_INTERVAL, as a change of definitions; timer: not noticed, but all sessions are decided again every RECHECK_INTERVAL; nothing.';
+comment on column realtime.watched.subject is 'The column with the user''s id: a change of a row concerns these users alone. By the server''s own proposal, or by watch().';
+comment on column realtime.watched.topic is 'The template of the topics that a change of a row concerns.';
+comment on column realtime.watched.reason is 'Why the server''s own watch has neither, so that a change of a row has everybody decided again.';
 comment on column realtime.watched.mend is 'The statement after which a change is noticed at once. Of a table that is watched: after which it is also when rows come by logical replication.';
 
 -- An event trigger, where a superuser installs one: then a change of definitions is noticed at its COMMIT, before what is
@@ -426,7 +491,8 @@ end $$;
 
 revoke execute on function
   realtime._unseen(text, boolean), realtime._names(text, boolean), realtime._opaque(oid), realtime._walk(), realtime._digest(), realtime._plan_anew(), realtime._digest_after(), realtime._watched(oid),
-  realtime._discover(boolean), realtime._observed(oid[]), realtime._to_watch(), realtime._to_unwatch(), realtime._watch_found(oid), realtime._unwatch_found(oid),
+  realtime._discover(boolean), realtime._observed(oid[]), realtime._to_watch(), realtime._to_unwatch(), realtime._watch_found(oid, name, text, name[], text), realtime._unwatch_found(oid),
+  realtime._arguments(int, bytea), realtime._in_force(oid), realtime._outgrown(oid),
   realtime._ddl_changed()
   from public;
 
@@ -436,11 +502,14 @@ set local lock_timeout = '5s';
 drop function realtime._ddl_changed() cascade;
 drop view realtime.watched;
 drop function realtime._unwatch_found(oid);
-drop function realtime._watch_found(oid);
+drop function realtime._outgrown(oid);
+drop function realtime._watch_found(oid, name, text, name[], text);
 drop function realtime._to_unwatch();
 drop function realtime._to_watch();
 drop function realtime._observed(oid[]);
 drop function realtime._discover(boolean);
+drop function realtime._in_force(oid);
+drop function realtime._arguments(int, bytea);
 drop function realtime._watched(oid);
 drop function realtime._digest_after();
 drop function realtime._plan_anew();

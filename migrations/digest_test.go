@@ -41,7 +41,7 @@ func settled(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	exec(t, conn, "select realtime._discover(true)")
 	for range 2 {
-		exec(t, conn, "select realtime._watch_found(source) from realtime._to_watch()", "select realtime._discover(false)")
+		exec(t, conn, "select realtime._watch_found(source, null, null, null, null) from realtime._to_watch()", "select realtime._discover(false)")
 	}
 }
 

@@ -97,7 +97,7 @@ func TestEverythingHasAComment(t *testing.T) {
 // everyone lists the functions that PUBLIC may execute: those offered to everyone, the two for a table's
 // owner, and what these call with the caller's rights.
 var everyone = []string{
-	"topic", "send", "send_binary", "broadcast_changes", "valid_until", "watch", "unwatch",
+	"topic", "send", "send_binary", "broadcast_changes", "valid_until", "watch", "_watch", "unwatch",
 	"_send", "_max_payload_bytes", "_mark", "_split", "_truncatable", "_watch_truncate", "_rights_changed",
 }
 

@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"server/policies":  {"sql", "server/postgres", "server/protocol"},
 	"server/explain":   {"sql", "server/postgres", "server/protocol"},
 	"server/feed":      {"sql", "server/postgres", "server/snapshot", "server/metrics"},
-	"server/rights":    {"sql", "server/postgres", "server/snapshot", "server/metrics"},
+	"server/rights":    {"sql", "server/rights/aim", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 
 	"server/presence": {"server/hub", "server/protocol", "server/metrics"},

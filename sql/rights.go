@@ -19,6 +19,9 @@ var ToWatch string
 //go:embed watch_found.sql
 var WatchFound string
 
+//go:embed outgrown.sql
+var Outgrown string
+
 //go:embed to_unwatch.sql
 var ToUnwatch string
 

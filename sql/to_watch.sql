@@ -1,2 +1,2 @@
--- Tables that policies depend on, that nobody watches, and that this server may watch.
-select source, name from realtime._to_watch();
+-- Tables that policies depend on, that nobody watches, and that this server may watch; and those that it watches by itself.
+select source, name, schema, relation, own, current, subject, topic, columns, reason from realtime._to_watch();

@@ -16,16 +16,9 @@ import (
 var (
 	digestLimits   = postgres.Limits{Statement: time.Second, Lock: 500 * time.Millisecond}
 	discoverLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second}
-	// installLimits: while we wait for a lock on a table, others wait behind us; and whoever holds it may come to wait for
-	// us. Postgres looks for deadlocks after a second and may then end their transaction, so by then we have given up.
-	installLimits = postgres.Limits{Statement: 800 * time.Millisecond, Lock: 700 * time.Millisecond}
 )
 
 const (
-	// firstRetry and maxRetry are how long to wait before a table is tried again that could not be watched.
-	firstRetry, maxRetry = 5 * time.Second, 5 * time.Minute
-	// installTime is how long tables may be waited for in one discovery: joins wait for it.
-	installTime = 2 * time.Second
 	// maxLogged bounds the lines about one change.
 	maxLogged = 50
 )
@@ -35,23 +28,11 @@ type dependency struct{ Object, Kind, NoticedBy, Opaque, Mend string }
 
 func (d dependency) noticed() bool { return d.NoticedBy == "trigger" || d.NoticedBy == "digest" }
 
-// table is one to be watched.
-type table struct {
-	OID  uint32
-	Name string
-}
-
-// attempt is what is remembered of a table that could not be watched.
-type attempt struct {
-	next time.Time
-	wait time.Duration
-}
-
 // survey is what a discovery finds.
 type survey struct {
 	found
 	dependencies []dependency
-	toWatch      []table
+	candidates   []candidate
 }
 
 func readDigest(ctx context.Context, pool *postgres.Pool) (string, error) {
@@ -67,18 +48,21 @@ func readDigest(ctx context.Context, pool *postgres.Pool) (string, error) {
 func (w *Watcher) find(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
-	first := w.digest() == ""
-	s, err := w.survey(ctx, first)
-	patience := time.Now().Add(installTime)
-	for err == nil && w.options.Install && w.install(ctx, s.toWatch, patience) {
-		s, err = w.survey(ctx, false)
+	work := newInstallation()
+	for first, again := w.digest() == "", true; again; first = false {
+		s, err := w.survey(ctx, first)
+		if err == nil {
+			again, err = w.improve(ctx, work, s)
+		}
+		if err != nil {
+			w.options.Metrics.Discoveries.WithLabelValues("error").Inc()
+			return err
+		}
+		if !again {
+			w.options.Metrics.Discoveries.WithLabelValues("ok").Inc()
+			w.keep(s)
+		}
 	}
-	if err != nil {
-		w.options.Metrics.Discoveries.WithLabelValues("error").Inc()
-		return err
-	}
-	w.options.Metrics.Discoveries.WithLabelValues("ok").Inc()
-	w.keep(s)
 	return nil
 }
 
@@ -97,7 +81,7 @@ func (w *Watcher) survey(ctx context.Context, force bool) (s survey, err error) 
 			return err
 		}
 		rows, _ = results.Query()
-		s.toWatch, err = pgx.CollectRows(rows, pgx.RowToStructByPos[table])
+		s.candidates, err = pgx.CollectRows(rows, pgx.RowToStructByPos[candidate])
 		return err
 	})
 	if err != nil {
@@ -105,76 +89,6 @@ func (w *Watcher) survey(ctx context.Context, force bool) (s survey, err error) 
 	}
 	s.xid, err = snapshot.ParseXID(s.XID)
 	return s, err
-}
-
-// install watches tables, each in a transaction of its own: nobody's table is locked while another's lock is waited for.
-// It tells whether something was installed.
-func (w *Watcher) install(ctx context.Context, tables []table, patience time.Time) (installed bool) {
-	for _, t := range tables {
-		last := w.failed[t.OID]
-		if time.Now().Before(last.next) {
-			continue
-		}
-		if time.Now().After(patience) {
-			w.failed[t.OID] = attempt{time.Now(), last.wait}
-			continue
-		}
-		if err := w.do(ctx, sql.WatchFound, t); err != nil {
-			wait := min(max(2*last.wait, firstRetry), maxRetry)
-			w.failed[t.OID] = attempt{time.Now().Add(wait), wait}
-			w.options.Logger.Warn("table not watched yet", "table", t.Name, "again_in", wait, "err", err)
-			continue
-		}
-		delete(w.failed, t.OID)
-		installed = true
-		w.options.Logger.Info("table watched", "table", t.Name)
-	}
-	return installed
-}
-
-func (w *Watcher) do(ctx context.Context, statement string, t table) error {
-	return postgres.ShortFresh(ctx, w.options.Pool, installLimits, func(b *pgx.Batch) { b.Queue(statement, t.OID) },
-		func(results pgx.BatchResults) error {
-			_, err := results.Exec()
-			return err
-		})
-}
-
-// nextAttempt is when a table that could not be watched is to be tried again.
-func (w *Watcher) nextAttempt() (wait time.Duration, ok bool) {
-	for _, a := range w.failed {
-		if left := time.Until(a.next); !ok || left < wait {
-			wait, ok = left, true
-		}
-	}
-	return wait, ok
-}
-
-// putOff waits longer for all of them: the database could not be asked.
-func (w *Watcher) putOff() {
-	for oid, a := range w.failed {
-		w.failed[oid] = attempt{time.Now().Add(max(a.wait, firstRetry)), a.wait}
-	}
-}
-
-// tidy ends watching what it began to watch and no right depends on any more.
-func (w *Watcher) tidy(ctx context.Context) {
-	if !w.options.Install || !w.options.Active() {
-		return
-	}
-	tables, err := postgres.Ask(ctx, w.options.Pool, discoverLimits, pgx.RowToStructByPos[table], sql.ToUnwatch)
-	for _, t := range tables {
-		if err := w.do(ctx, sql.UnwatchFound, t); err == nil {
-			w.options.Logger.Info("table not watched any more: no right depends on it", "table", t.Name)
-		} else if !w.left[t.OID] {
-			w.left[t.OID] = true
-			w.options.Logger.Warn("table still watched, and no right depends on it", "table", t.Name,
-				"mend", fmt.Sprintf("select realtime.unwatch('%s');", t.Name), "err", err)
-		}
-	}
-	if err != nil {
-		w.options.Logger.Debug("not looked for tables that need not be watched", "err", err)
-	}
 }
 
 // keep makes a discovery the one that counts. Rights may have changed with what it found, unless it is what was known: no

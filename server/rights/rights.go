@@ -46,6 +46,7 @@ type Watcher struct {
 	wanted  chan struct{}         // holds one when a discovery is
 	read    chan []int64          // relations that decisions have read, not all of them known
 	said    string                // what trouble was logged last; the poll's own
+	unaimed string                // why nobody could tell whom changes concern, as logged last; work's own
 	known   map[string]dependency // by object, as logged; work's own
 	failed  map[uint32]attempt    // tables that could not be watched, by oid; work's own
 	left    map[uint32]bool       // tables that should not be watched any more and have to be, as logged; work's own

@@ -155,7 +155,8 @@ func (w *world) policies() (proposed map[aim.Name]aim.Proposal, text string) {
 		if p.Topic != "" {
 			topic = &p.Topic
 		}
-		if _, err := w.conn.Exec(w.t.Context(), "select realtime.watch($1::text::regclass, $2, $3, $4)", table, subject, topic, p.Columns); err != nil {
+		// As the server does it by itself, or as one does by hand.
+		if _, err := w.conn.Exec(w.t.Context(), "select realtime._watch($1::text::regclass, $2, $3, $4, $5)", table, subject, topic, p.Columns, w.chance(50)); err != nil {
 			w.t.Fatal(err)
 		}
 	}
