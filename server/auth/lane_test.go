@@ -3,6 +3,7 @@ package auth
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestLaneGroupsRoles(t *testing.T) {
@@ -68,5 +69,27 @@ func TestDistinct(t *testing.T) {
 	questions, which := distinct(batch)
 	if len(questions) != 6 || which[6] != 0 {
 		t.Errorf("%d questions, %v", len(questions), which)
+	}
+}
+
+// Of the ends of an answer's parts the first counts, and none is farther off than clocks can be believed.
+func TestAnAnswerEndsWithItsFirstPart(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		parts []float64 // seconds
+		want  time.Duration
+	}{
+		{[]float64{60, 3600}, time.Minute},
+		{[]float64{3600, 60}, time.Minute},
+		{[]float64{1e12}, maxUntil},
+		{[]float64{-5}, -5 * time.Second},
+	} {
+		var a Answer
+		for _, seconds := range tt.parts {
+			a.endAt(seconds)
+		}
+		if got := time.Until(a.Until); got > tt.want || got < tt.want-30*time.Second {
+			t.Errorf("%v: in %s, want %s", tt.parts, got, tt.want)
+		}
 	}
 }

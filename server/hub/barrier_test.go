@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rowcast/server/metrics"
+	"rowcast/server/protocol"
 	"rowcast/server/snapshot"
 )
 
@@ -105,4 +106,47 @@ func TestBarrierAmongMarks(t *testing.T) {
 	if w.pass(); !passed || s.gate.state != gateHeld {
 		t.Errorf("passed: %t, state %d", passed, s.gate.state)
 	}
+	passed = false
+	barrierHere{func() { passed = true }}.apply(w)
+	if w.pass(); passed {
+		t.Error("passed by an answer that was asked for before the last mark")
+	}
+}
+
+// stuck is a member whose connection takes its frames when it is told to.
+type stuck struct {
+	recorder
+	writes chan struct{}
+}
+
+func (m *stuck) Deliver(*protocol.Frame) Outlet { return m }
+func (m *stuck) Flush()                         { <-m.writes }
+
+// A barrier is behind the frames before it, also those of the same round.
+func TestBarrierIsBehindFrames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Options{Workers: 1, Metrics: metrics.New()})
+		defer h.Close()
+		h.Hearing()
+		m := &stuck{writes: make(chan struct{})}
+		s := NewSubscription(Room{"a", false}, 0, "u", m)
+		h.Join(s)
+		publish := func() {
+			h.Publish(Publication{Room: s.room, Frame: protocol.TextBroadcast("realtime:a", []byte(`{}`))})
+		}
+		publish()
+		synctest.Wait() // the worker writes, and what follows is one round
+		publish()
+		passed := h.Barrier()
+		m.writes <- struct{}{}
+		synctest.Wait()
+		select {
+		case <-passed:
+			t.Error("passed, with a frame that has not left")
+		default:
+		}
+		m.writes <- struct{}{}
+		<-passed
+	})
 }
