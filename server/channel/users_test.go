@@ -163,3 +163,21 @@ func TestDisconnectFindsEveryToken(t *testing.T) {
 		h.Close()
 	}
 }
+
+// A session is a user's until the last of his tokens is gone.
+func TestTokensAreCounted(t *testing.T) {
+	t.Parallel()
+	var u users
+	s := &Session{}
+	u.add("u", s)
+	u.add("u", s)
+	for want := 1; want >= 0; want-- {
+		u.remove("u", s)
+		if got := len(u.of("u")); got != want {
+			t.Errorf("%d sessions, want %d", got, want)
+		}
+	}
+	if len(u.sessions) > 0 {
+		t.Error("a user is remembered who is gone")
+	}
+}

@@ -99,6 +99,10 @@ func TestAnAnswerReplacesTheEnd(t *testing.T) {
 		h.Mark(Mark{XID: 62, Subject: "u"})
 		synctest.Wait()
 		h.Leave(s)
+		synctest.Wait()
+		if s.expiry != nil {
+			t.Error("a timer keeps one who has left")
+		}
 		pass(h, 2*time.Hour)
 		if len(m.asked) != len(want)+1 || m.ended > 0 {
 			t.Errorf("after it left: asked after %v, ended %q", m.asked, m.why)
