@@ -214,12 +214,12 @@ comment on function realtime._digest() is 'Of everything in the catalogs that th
 create function realtime._plan_anew() returns boolean
   language plpgsql as $$
 begin
-  if current_setting('realtime.planned', true) is not distinct from (select digest from realtime._discovery) then return false; end if;
+  if current_setting('realtime.planned', true) = (select digest from realtime._discovery) then return false; end if;
   discard plans;
   return true;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._plan_anew() is 'Before a decision: forgets what this session has planned, unless that was after the last discovery; true if so.';
+comment on function realtime._plan_anew() is 'Before a decision: forgets what this session has planned, unless that was after the last discovery; true if so. Always, where nothing is discovered.';
 
 -- +goose StatementBegin
 create function realtime._digest_after(out digest text, out planned boolean)

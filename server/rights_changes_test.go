@@ -212,3 +212,30 @@ func TestChangesOfDefinitionsGive(t *testing.T) {
 	r.exec(`revoke insert on realtime.messages from authenticated`)
 	r.await("the right to be gone", func() bool { return send() == "error" })
 }
+
+// With WATCH=off nobody looks: a change of definitions reaches open sessions by invalidate() alone.
+func TestDefinitionsWithWatchOff(t *testing.T) {
+	t.Parallel()
+	s := newRevocations(t, func(c *Config) { often(c); c.Watch = "off" })
+	for _, tt := range append(s.roles(), s.definitions()...) {
+		c := s.dial(token(t, "u1", s.role, nil))
+		if _, status, reason := c.join("a", private()); status != "ok" {
+			t.Fatalf("before %s: %s", tt.name, reason)
+		}
+		s.exec(tt.take)
+		if !s.sync(s.db.Admin, patience) || count(c, isCut("a")) != 0 {
+			t.Errorf("%s: cut, and nobody was to look", tt.name)
+		}
+		s.exec(`select realtime.invalidate()`)
+		c.wait("the end of the channel after "+tt.name, isCut("a"))
+		s.exec(tt.give)
+		c.conn.CloseNow()
+	}
+}
+
+// WATCH=report installs no triggers, and looks at the digest all the same.
+func TestDefinitionsWithWatchReport(t *testing.T) {
+	t.Parallel()
+	s := newRevocations(t, func(c *Config) { c.RightsPollInterval, c.RecheckInterval, c.Watch = 50*time.Millisecond, 0, "report" })
+	s.cut(append(s.roles(), s.definitions()...))
+}

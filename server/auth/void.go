@@ -28,25 +28,25 @@ var errVoid = errors.New("what the policies depend on has changed")
 // transact runs a decision's transaction, of which read sets seen, and has its verdict count only if nobody changed
 // meanwhile what is watched.
 func (d *Decider) transact(ctx context.Context, commit bool, seen *snapshot.Snapshot, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	if d.options.Rights == nil {
-		return postgres.Short(ctx, d.options.Pool, decideLimits, commit, fill, read)
-	}
-	if d.options.Rights.Observes() {
+	if d.options.Rights != nil && d.options.Rights.Observes() {
 		fill, read = d.observed(fill, read)
 	}
 	var anew, planned bool
 	var digest string
-	err := postgres.ShortThen(ctx, d.options.Pool, decideLimits, commit,
-		func(b *pgx.Batch) {
-			b.Queue(sql.PlanAnew)
-			fill(b)
-		},
-		func(results pgx.BatchResults) error {
-			if err := results.QueryRow().Scan(&anew); err != nil {
-				return err
-			}
-			return read(results)
-		},
+	ask := func(b *pgx.Batch) {
+		b.Queue(sql.PlanAnew)
+		fill(b)
+	}
+	answer := func(results pgx.BatchResults) error {
+		if err := results.QueryRow().Scan(&anew); err != nil {
+			return err
+		}
+		return read(results)
+	}
+	if d.options.Rights == nil {
+		return postgres.Short(ctx, d.options.Pool, decideLimits, commit, ask, answer)
+	}
+	err := postgres.ShortThen(ctx, d.options.Pool, decideLimits, commit, ask, answer,
 		postgres.Then{Query: sql.DigestAfter, Read: func(row pgx.Row) error { return row.Scan(&digest, &planned) }})
 	if err == nil && !(d.options.Rights.Counts(digest, *seen) && (anew || planned)) {
 		return errVoid
