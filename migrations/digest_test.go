@@ -128,7 +128,7 @@ func TestDigestRemembersWhatWasTakenBack(t *testing.T) {
 
 func TestDigestStays(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
+	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t) // roles are the whole server's, and other tests change some
 	conn := admin(t, db)
 	exec(t, conn, dependent)
 	settled(t, conn)

@@ -26,7 +26,8 @@ func TestEventTriggersCutAtOnce(t *testing.T) {
 // Other DDL has nobody decided again, and is never in the way.
 func TestEventTriggersLeaveOthersAlone(t *testing.T) {
 	t.Parallel()
-	r := start(t, pgtest.New(t), seldom)
+	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t) // roles are the whole server's, and other tests change some
+	r := start(t, db, seldom)
 	r.exec(guests + mayWatch + sql.EventTriggers)
 	r.member("u1", "a") // so all is found out
 	marks := func() (n int) {
