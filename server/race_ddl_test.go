@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-
-	"rowcast/server/protocol"
+	"time"
 )
 
 // Disturbances that change definitions.
@@ -30,8 +29,11 @@ func (r *race) shutByDDL(rng *rand.Rand) {
 	room, canary, ddl := rng.IntN(raceRooms), r.racer("canary"), shuts[rng.IntN(len(shuts))]
 	of := func(statement string) string { return strings.ReplaceAll(statement, "%s", r.role) }
 	const note = `; insert into history (kind, room_id) values ('%s', 0)`
-	c := r.admit(canary, room, "infinity")
+	c, ok := r.admit(canary, room)
 	defer c.conn.CloseNow()
+	if !ok {
+		return
+	}
 	if r.triggers {
 		r.do(of(ddl.shut) + fmt.Sprintf(note, "shut"))
 	} else {
@@ -49,8 +51,11 @@ func (r *race) shutByDDL(rng *rand.Rand) {
 // droppedRole drops the role of somebody who is there. Roles belong to no database: the digest is what notices.
 func (r *race) droppedRole(rng *rand.Rand) {
 	room, gone := rng.IntN(raceRooms), r.racer("gone")
-	c := r.admit(gone, room, "infinity")
+	c, ok := r.admit(gone, room)
 	defer c.conn.CloseNow()
+	if !ok {
+		return
+	}
 	r.do("drop role " + r.gone)
 	c.wait("the end of the channel of a role that was dropped", isEnd(room))
 	if status, _ := gone.ask(r, c, room); status == "ok" {
@@ -91,7 +96,8 @@ func (r *race) freshTable(name string, early bool) {
 		return s, string(answer)
 	}
 	status, response := join()
-	for strings.Contains(response, string(protocol.UnableToConnectToProject)) && !early {
+	for notNow(response) && !early {
+		time.Sleep(retryPause)
 		status, response = join()
 	}
 	switch {

@@ -20,35 +20,37 @@ type disturbance struct {
 }
 
 var disturbances = []disturbance{
-	{"revoked and told", 20, (*race).revokedAndTold},
-	{"slow policies", 30, (*race).slowPolicy},
-	{"policies that raise", 30, (*race).raisingPolicy},
-	{"locked by ALTER POLICY", 300, (*race).lockedPolicies},
-	{"rights that end", 20, (*race).endingRight},
-	{"sync", 20, (*race).syncWithRevocations},
-	{"sync with disconnect", 40, (*race).syncWithDisconnect},
-	{"shut by DDL", 40, (*race).shutByDDL},
-	{"dropped role", 60, (*race).droppedRole},
-	{"tables of a moment ago", 60, (*race).tableOfAMomentAgo},
-	{"tables of this moment", 60, (*race).tableOfThisMoment},
+	{"revoked and told", 6, (*race).revokedAndTold},
+	{"slow policies", 8, (*race).slowPolicy},
+	{"policies that raise", 8, (*race).raisingPolicy},
+	{"locked by ALTER POLICY", 80, (*race).lockedPolicies},
+	{"rights that end", 6, (*race).endingRight},
+	{"sync", 6, (*race).syncWithRevocations},
+	{"sync with disconnect", 10, (*race).syncWithDisconnect},
+	{"shut by DDL", 30, (*race).shutByDDL},
+	{"dropped role", 50, (*race).droppedRole},
+	{"tables of a moment ago", 40, (*race).tableOfAMomentAgo},
+	{"tables of this moment", 40, (*race).tableOfThisMoment},
 }
 
 // revokedAndTold takes a right away and sends, one transaction after the other: without marks this is always seen.
 func (r *race) revokedAndTold(rng *rand.Rand) {
 	room, told := rng.IntN(raceRooms), r.racer("told")
-	c := r.admit(told, room, "infinity")
+	c, ok := r.admit(told, room)
 	defer c.conn.CloseNow()
+	if !ok {
+		return
+	}
 	r.revoke(told.name, room)
 	n := r.tell(room)
 	c.wait("the end of the channel, or what must not come", func(f frame) bool { return isEnd(room)(f) || isNumber(room, n)(f) })
 }
 
 // admit has somebody join a room on a new socket.
-func (r *race) admit(u *racer, room int, until string) *client {
-	r.grant(u.name, room, until)
-	c := u.dial(r)
-	u.joined(r, c, room)
-	return c
+func (r *race) admit(u *racer, room int) (c *client, ok bool) {
+	r.grant(u.name, room, "infinity")
+	c = u.dial(r)
+	return c, u.joined(r, c, room)
 }
 
 func isNumber(room, n int) func(frame) bool {
@@ -151,8 +153,11 @@ func (r *race) endingRight(rng *rand.Rand) {
 func (r *race) syncWithRevocations(rng *rand.Rand) {
 	room, user := rng.IntN(raceRooms), r.racer("synced")
 	at := membership{user.name, room}
-	c := r.admit(user, room, "infinity")
+	c, ok := r.admit(user, room)
 	defer c.conn.CloseNow()
+	if !ok {
+		return
+	}
 	r.revoke(user.name, room)
 	regained := rng.IntN(2) == 0
 	if regained {
@@ -184,8 +189,11 @@ func (r *race) syncWithRevocations(rng *rand.Rand) {
 // syncWithDisconnect ends sockets, and is done when sync() says so.
 func (r *race) syncWithDisconnect(rng *rand.Rand) {
 	room, user := rng.IntN(raceRooms), r.racer("ended")
-	c := r.admit(user, room, "infinity")
+	c, ok := r.admit(user, room)
 	defer c.conn.CloseNow()
+	if !ok {
+		return
+	}
 	r.do(sqlDisconnect, user.name, user.dialled.Load())
 	r.synced()
 	if _, still := r.standing()[membership{user.name, room}]; still {

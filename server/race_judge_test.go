@@ -103,8 +103,8 @@ func rightsBy(history []event, users []*racer) mayHave {
 	return had
 }
 
-// judge holds what users received against the history.
-func (r *race) judge() (messages int) {
+// judge holds what users received against the history. deliveries are those to users whose rights come and go.
+func (r *race) judge() (messages, deliveries int) {
 	rows, err := r.pool.Query(context.Background(), `select xid::text::bigint, pg_xact_commit_timestamp(xid::xid), kind, coalesce(user_id, ''), room_id,
 		coalesce(message, 0), until from history order by pg_xact_commit_timestamp(xid::xid), xid, seq`)
 	if err != nil {
@@ -127,6 +127,9 @@ func (r *race) judge() (messages int) {
 	for _, u := range r.racers {
 		for i, socket := range u.sockets {
 			for room, numbers := range numbersOf(socket) {
+				if u.name != steadyUser {
+					deliveries += len(numbers)
+				}
 				for _, n := range numbers {
 					switch first, ok := had[u.name][n]; {
 					case !ok:
@@ -141,7 +144,7 @@ func (r *race) judge() (messages int) {
 			}
 		}
 	}
-	return messages
+	return messages, deliveries
 }
 
 // withheld is how many messages of a room were said to be withheld from a member who never lost a right: DDL marks

@@ -34,8 +34,9 @@ const (
 	raceRooms   = 2
 	raceWriters = 8        // transactions at a time
 	raceActors  = 4        // clients that join, send and refresh meanwhile
-	raceRounds  = 1000     // of each of two races; RACE_ROUNDS is another number
-	raceFaults  = 30       // one round in so many has the server lose connections
+	raceStretch = 4        // what each of them does before the others are waited for
+	raceRounds  = 250      // of each of two races; RACE_ROUNDS is another number
+	raceFaults  = 8        // one round in so many has the server lose connections
 	steadyUser  = "steady" // never revoked: must receive everything, once and in order
 )
 
@@ -76,12 +77,12 @@ func TestRaceOfRevocations(t *testing.T) {
 			t.Parallel()
 			r := newRace(t, raceOptions{seed: seed, faulty: faulty, triggers: faulty == (seed%2 == 0)})
 			began := time.Now()
-			violations, messages := r.run(rounds, disturbances)
+			violations, messages, deliveries := r.run(rounds, disturbances)
 			t.Logf("%d steps, %.0f a second; seed %d; event triggers: %t; %s",
 				r.steps.Load(), float64(r.steps.Load())/time.Since(began).Seconds(), seed, r.triggers, r.begun(disturbances))
 			count := func(name string) float64 { return counter(t, r.running, "realtime_"+name+"_total") }
-			t.Logf("%d rounds of %d transactions at a time: %d messages judged, %v deliveries, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up; %d violations",
-				rounds, raceWriters, messages, count("deliveries"), count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"), len(violations))
+			t.Logf("%d rounds of %d transactions at a time: %d messages and %d deliveries to those whose rights come and go judged, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up; %d violations",
+				rounds, raceWriters, messages, deliveries, count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"), len(violations))
 			for _, v := range violations {
 				t.Error(v)
 			}
@@ -98,15 +99,15 @@ func TestRaceFindsWhatIsMissing(t *testing.T) {
 		seams seams
 		shows disturbance
 	}{
-		{"marks", seams{func(s feed.Sink) feed.Sink { return unmarked{s} }, func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 5, (*race).revokedAndTold}},
-		{"check of verdicts", seams{unchanged, func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 5, (*race).tableOfAMomentAgo}},
+		{"marks", seams{func(s feed.Sink) feed.Sink { return unmarked{s} }, func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 2, (*race).revokedAndTold}},
+		{"check of verdicts", seams{unchanged, func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 2, (*race).tableOfAMomentAgo}},
 	}
 	for _, tt := range tests {
 		for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
 			t.Run(tt.name+", "+name, func(t *testing.T) {
 				t.Parallel()
 				r := newRace(t, raceOptions{seed: raceSeed(), faulty: faulty, seams: tt.seams, poll: time.Hour})
-				violations, _ := r.run(40, []disturbance{tt.shows})
+				violations, _, _ := r.run(15, []disturbance{tt.shows})
 				t.Logf("%d violations; %s", len(violations), r.begun([]disturbance{tt.shows}))
 				if len(violations) == 0 {
 					t.Errorf("no violation was found; seed %d", r.seed)
@@ -220,7 +221,7 @@ func (r *race) violate(format string, args ...any) {
 }
 
 // run plays the rounds and judges.
-func (r *race) run(rounds int, disturbances []disturbance) (violations []string, messages int) {
+func (r *race) run(rounds int, disturbances []disturbance) (violations []string, messages, deliveries int) {
 	steady := r.racer(steadyUser)
 	for _, u := range r.racers[:raceUsers] {
 		u.dial(r)
@@ -234,7 +235,7 @@ func (r *race) run(rounds int, disturbances []disturbance) (violations []string,
 	busy := make([]atomic.Bool, len(disturbances))
 	var background sync.WaitGroup
 	for round := range rounds {
-		if round%100 == 0 { // or the server takes who is silent for gone
+		if round%25 == 0 { // or the server takes who is silent for gone
 			for _, u := range append(r.racers[:raceUsers:raceUsers], steady) {
 				u.heartbeat()
 			}
@@ -249,11 +250,19 @@ func (r *race) run(rounds int, disturbances []disturbance) (violations []string,
 		var group sync.WaitGroup
 		for range raceWriters {
 			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 1))
-			group.Go(func() { r.write(rng) })
+			group.Go(func() {
+				for range raceStretch {
+					r.write(rng)
+				}
+			})
 		}
 		for range raceActors {
 			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 2))
-			group.Go(func() { r.act(rng, r.racers[rng.IntN(raceUsers)]) })
+			group.Go(func() {
+				for range raceStretch {
+					r.act(rng, r.racers[rng.IntN(raceUsers)])
+				}
+			})
 		}
 		if r.faulty && r.rng.IntN(raceFaults) == 0 {
 			group.Go(r.fault)
@@ -262,8 +271,8 @@ func (r *race) run(rounds int, disturbances []disturbance) (violations []string,
 	}
 	background.Wait()
 	r.settle()
-	messages = r.judge()
-	return r.violations, messages
+	messages, deliveries = r.judge()
+	return r.violations, messages, deliveries
 }
 
 // begun tells how often what was.

@@ -186,23 +186,33 @@ func (u *racer) join(c *client, room int) (ref string) {
 
 // ask joins until the database can be asked, and gives the answer.
 func (u *racer) ask(r *race, c *client, room int) (status, reason string) {
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // between attempts, as clients do
+	for deadline := time.Now().Add(patience); ; time.Sleep(retryPause) {
 		u.mu.Lock()
 		ref := u.join(c, room)
 		u.mu.Unlock()
 		status, response := c.reply(ref)
 		r.steps.Add(1)
-		if !strings.Contains(string(response), string(protocol.UnableToConnectToProject)) || time.Now().After(deadline) {
+		if !notNow(string(response)) || time.Now().After(deadline) {
 			return status, string(response)
 		}
 	}
 }
 
+// retryPause is between two attempts to join, as clients make them.
+const retryPause = 10 * time.Millisecond
+
+// notNow tells whether a join was answered with trouble.
+func notNow(response string) bool {
+	return strings.Contains(response, string(protocol.UnableToConnectToProject)) || strings.Contains(response, string(protocol.Deaf))
+}
+
 // joined joins who has the right to.
-func (u *racer) joined(r *race, c *client, room int) {
-	if status, reason := u.ask(r, c, room); status != "ok" {
+func (u *racer) joined(r *race, c *client, room int) bool {
+	status, reason := u.ask(r, c, room)
+	if status != "ok" {
 		r.violate("%s has the right to join room %d: %s %s", u.name, room, status, reason)
 	}
+	return status == "ok"
 }
 
 // answered checks that every join was, on sockets that are open.
