@@ -233,3 +233,27 @@ func heardLog() (said func() string, logger *slog.Logger) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(line []byte) (int, error) { return f(line) }
+
+// A connection that is lost while a table is to be watched says nothing about the table: nobody is admitted meanwhile.
+func TestPolicyIsWatchedThoughConnectionsAreLost(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.New(t), seldom)
+	r.exec(guests + mayWatch + `
+		create sequence attempts;
+		grant usage on sequence attempts to rowcast;
+		create function lose() returns event_trigger language plpgsql security definer as $$ begin
+			if nextval('public.attempts') = 1 then perform pg_terminate_backend(pg_backend_pid()); end if;
+		end $$;
+		create event trigger lose on ddl_command_start when tag in ('CREATE TRIGGER') execute function lose();`)
+	u1 := r.member("u1", "a")
+	r.exec(`delete from guests where user_id = 'u1'`)
+	r.exec(`select realtime.send('{}', 'after', 'a', true)`)
+	told := broadcastOf("a", "after")
+	if f := u1.wait("the end of the channel, or what must not come", func(f frame) bool { return told(f) || isCut("a")(f) }); told(f) {
+		t.Error("told what was sent after its row was deleted")
+	}
+	var attempts int
+	if err := r.db.Admin.QueryRow(t.Context(), `select last_value from attempts`).Scan(&attempts); err != nil || attempts < 2 {
+		t.Errorf("%d triggers were to be made, %v: no connection was lost", attempts, err)
+	}
+}

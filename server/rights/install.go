@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -95,7 +96,13 @@ func (w *Watcher) improve(ctx context.Context, work installation, s survey) (aga
 		if c.Own && c.Current && c.equal(due) {
 			continue
 		}
-		if w.options.Install && w.install(ctx, work, c.table, due) {
+		installed := false
+		if w.options.Install {
+			if installed, err = w.install(ctx, work, c.table, due); err != nil {
+				return false, err
+			}
+		}
+		if installed {
 			again = true
 		} else if c.Own && c.Current {
 			if err := w.do(ctx, sql.Outgrown, c.OID); err != nil {
@@ -139,24 +146,28 @@ func proposed(p aim.Proposal) watch {
 }
 
 // install watches a table, in a transaction of its own: nobody's table is locked while another's lock is waited for. It
-// tells whether that was done.
-func (w *Watcher) install(ctx context.Context, work installation, t table, due watch) bool {
+// tells whether that was done. An error is trouble of the database's, and says nothing about the table: no verdict counts by
+// what is found meanwhile.
+func (w *Watcher) install(ctx context.Context, work installation, t table, due watch) (installed bool, err error) {
 	last := w.failed[t.OID]
 	if time.Now().Before(last.next) {
-		return false
+		return false, nil
 	}
 	if time.Now().After(work.patience) {
 		w.failed[t.OID] = attempt{time.Now(), last.wait}
-		return false
+		return false, nil
 	}
 	if work.tried[t.OID]++; work.tried[t.OID] > maxTried {
 		w.fail(t.OID)
-		return false
+		return false, nil
 	}
 	made, err := postgres.Ask(ctx, w.options.Pool, installLimits, pgx.RowTo[bool], sql.WatchFound, t.OID, due.Subject, due.Topic, due.Columns, due.Reason)
+	if isTrouble(err) {
+		return false, fmt.Errorf("watch table %s: %w", t.Name, err)
+	}
 	if err != nil {
 		w.options.Logger.Warn("table not watched yet", "table", t.Name, "again_in", w.fail(t.OID), "err", err)
-		return false
+		return false, nil
 	}
 	delete(w.failed, t.OID)
 	switch {
@@ -167,7 +178,13 @@ func (w *Watcher) install(ctx context.Context, work installation, t table, due w
 	default:
 		w.options.Logger.Info("table watched", "table", t.Name, "reason", due.Reason)
 	}
-	return true
+	return true, nil
+}
+
+// isTrouble tells a lost connection, or a database that can do nothing, from a table that cannot be watched.
+func isTrouble(err error) bool {
+	state := postgres.SQLState(err)
+	return err != nil && (state == "" || slices.ContainsFunc([]string{"08", "53", "57P", "58"}, func(class string) bool { return strings.HasPrefix(state, class) }))
 }
 
 // fail has it tried again later, and later each time.
