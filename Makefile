@@ -15,13 +15,13 @@ run: build ## a server with a throw-away Postgres and the chat sample, on http:/
 test: ## the whole suite, race detector on, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
 	go run ./server/pgtest/with go test -race -timeout 20m -p 2 -parallel 4 ./...
 
-# Half of the races lose connections to the database meanwhile.
-SOAK_RACES ?= 100000
+# Rounds of about 50 steps each; half of the races lose connections to the database meanwhile.
+SOAK_RACES ?= 20000
 SOAK_MODELS ?= 5000000
 SOAK_EXPLAINED ?= 300
 SOAK_RESUMED ?= 50000
 SOAK_DECISIONS ?= 200000
-soak: ## a crowd, races, models and attacks at full size (SOAK_RACES interleavings, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions, SOAK_EXPLAINED sets of policies), and what they saw
+soak: ## a crowd, races, models and attacks at full size (SOAK_RACES rounds, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions, SOAK_EXPLAINED sets of policies), and what they saw
 	go run ./server/bench -only crowd
 	DECISION_CASES=$(SOAK_DECISIONS) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestDecisionsAreWhatTheUserCouldDo$$' ./migrations
 	RESUME_MESSAGES=$(SOAK_RESUMED) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v -run '^TestResumeAcrossKilledServers$$' ./server

@@ -113,7 +113,8 @@ func (r *race) freshTable(name string, early bool) {
 	end := c.wait("the end of the channel, or what must not come", func(f frame) bool {
 		return isEvent(topic, "phx_close")(f) || isEvent(topic, "phx_error")(f) || broadcastOf(topic, "after")(f)
 	})
-	if end.Event == "broadcast" {
+	// On a machine that is very busy a table may take too long to be watched; then a timer takes its place, which is off here.
+	if end.Event == "broadcast" && !strings.Contains(r.said(), fmt.Sprintf(`msg="table not watched yet" component=rights table=public.fresh_%d`, n)) {
 		r.violate("%s was told on %s after its row was deleted", name, topic)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -24,10 +23,9 @@ import (
 )
 
 // The race: writers revoke, grant, send and disconnect in transactions of all shapes, while users join, send and refresh
-// their tokens. A round is one interleaving: so many transactions and things that clients do at a time. Disturbances
-// (race_disturbances_test.go) begin in rounds chosen at random and take as many as they need. Afterwards the database tells
-// in which order the transactions committed, and what users received is held against it (race_judge_test.go): no message
-// committed while its receiver had no right.
+// their tokens. A round is a number of these at a time. Disturbances (race_disturbances_test.go) begin in rounds chosen at
+// random and take as many as they need. Afterwards the database tells in which order the transactions committed, and what
+// users received is held against it (race_judge_test.go): no message committed while its receiver had no right.
 
 const (
 	raceUsers   = 4
@@ -54,6 +52,7 @@ type race struct {
 	role   string        // of the users whom the writers are after
 	gone   string        // a role that comes and goes
 	pool   *pgxpool.Pool // as a superuser
+	said   func() string // the server's log
 	rng    *rand.Rand
 	racers []*racer // all of them; the first raceUsers are whom the writers are after
 	counts []int    // how often each disturbance was begun
@@ -187,12 +186,18 @@ func newRace(t *testing.T, o raceOptions) *race {
 	if o.seams.sink == nil {
 		o.seams = seams{func(s feed.Sink) feed.Sink { return s }, func(r auth.Rights) auth.Rights { return r }}
 	}
-	r.running = startWith(t, db, func(c *Config) {
-		c.LogLevel = slog.LevelError // connections are lost by the hundred
-		c.AllowedRoles = append(c.AllowedRoles, r.role, r.gone)
-		c.MaxJoinsPerSecond, c.MaxEventsPerSecond = 0, 0
-		c.RightsPollInterval, c.RecheckInterval = cmp.Or(o.poll, 50*time.Millisecond), 0
-	}, o.seams)
+	c := testConfig(db)
+	c.AllowedRoles = append(c.AllowedRoles, r.role, r.gone)
+	c.MaxJoinsPerSecond, c.MaxEventsPerSecond = 0, 0
+	c.RightsPollInterval, c.RecheckInterval = cmp.Or(o.poll, 50*time.Millisecond), 0
+	said, logger := heardLog() // connections are lost by the hundred
+	r.said = said
+	in, err := newInstanceVia(context.Background(), c, logger, o.seams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.running = launch(t, db, in)
+	r.awaitReady()
 	for i := range raceUsers {
 		r.racers = append(r.racers, &racer{name: "u" + strconv.Itoa(i), role: r.role, shuttable: true})
 	}
