@@ -20,7 +20,7 @@ func (s *Session) Standings() []Standing {
 	var list []Standing
 	for _, c := range s.all() {
 		c.mu.Lock()
-		if c.room.Private && c.admitted && !c.ended {
+		if c.admitted && c.room.Private && !c.ended { // in this order: before it is admitted, the room is still its join's
 			list = append(list, Standing{
 				Topic: c.name, Claims: c.claims, Headers: s.identity.Headers, Presence: c.presence.on, Rights: c.rights, InDoubt: c.held,
 			})
