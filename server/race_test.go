@@ -98,15 +98,15 @@ func TestRaceFindsWhatIsMissing(t *testing.T) {
 		seams seams
 		shows disturbance
 	}{
-		{"marks", seams{func(s feed.Sink) feed.Sink { return unmarked{s} }, func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 2, (*race).revokedAndTold}},
-		{"check of verdicts", seams{unchanged, func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 2, (*race).tableOfAMomentAgo}},
+		{"marks", seams{func(s feed.Sink) feed.Sink { return unmarked{s} }, func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 1, (*race).revokedAndTold}},
+		{"check of verdicts", seams{unchanged, func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 1, (*race).tableOfAMomentAgo}},
 	}
 	for _, tt := range tests {
 		for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
 			t.Run(tt.name+", "+name, func(t *testing.T) {
 				t.Parallel()
 				r := newRace(t, raceOptions{seed: raceSeed(), faulty: faulty, seams: tt.seams, poll: time.Hour})
-				violations, _, _ := r.run(15, []disturbance{tt.shows})
+				violations, _, _ := r.run(20, []disturbance{tt.shows})
 				t.Logf("%d violations; %s", len(violations), r.begun([]disturbance{tt.shows}))
 				if len(violations) == 0 {
 					t.Errorf("no violation was found; seed %d", r.seed)
