@@ -146,6 +146,9 @@ func TestWhoCouldSaysWhatItCannotKnow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
+	if _, err := db.Admin.Exec(t.Context(), `begin; set local role authenticated; select realtime.who_could('room', now())`); err == nil || !strings.Contains(err.Error(), "permission denied for function who_could") {
+		t.Errorf("a token role: %v", err)
+	}
 	for call, want := range map[string]string{
 		`'room', now(), action => 'read'`:          "who_could(): action is 'read', expected receive or send",
 		`'room', now(), action => null`:            "who_could(): action is null, expected receive or send",
@@ -160,7 +163,7 @@ func TestWhoCouldSaysWhatItCannotKnow(t *testing.T) {
 	insert := func(event, at string) {
 		t.Helper()
 		if _, err := db.Admin.Exec(t.Context(), `insert into realtime.decisions (node, number, at, subscription, event, topic, subject, role, receive, send, presence_receive, presence_send, code, sqlstate, reason, generation, latency)
-			select 'n', count(*) + 1, now() - $2::interval, 1, $1, 'room', 'ann', 'authenticated', true, true, true, true, '', '', '', 1, '0' from realtime.decisions`, event, at); err != nil {
+			select 'n', count(*) + 1, now() - $2::interval, 1, $1, 'room', 'ann', 'authenticated', false, false, false, true, '', '', '', 1, '0' from realtime.decisions`, event, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +180,7 @@ func TestWhoCouldSaysWhatItCannotKnow(t *testing.T) {
 		if said = nil; step.event != "" {
 			insert(step.event, step.at)
 		}
-		tag, err := conn.Exec(t.Context(), `select realtime.who_could('room', now() - interval '1 hour')`)
+		tag, err := conn.Exec(t.Context(), `select realtime.who_could('room', now() - interval '1 hour', 'send', 'presence')`)
 		if err != nil || tag.RowsAffected() != step.rows || (step.warning == "") != (len(said) == 0) || !strings.HasPrefix(strings.Join(said, "\n"), step.warning) {
 			t.Errorf("%+v: %s, %q, %v", step, tag, said, err)
 		}

@@ -126,6 +126,7 @@ func TestPolicyTestTellsWhyNot(t *testing.T) {
 	file := written(t, "file.yaml", `
 cases:
   - {name: a slip, as: {sub: `+bobID+`, role: authentcated}, topic: room:1, may_not: [receive, send]}
+  - {name: a member, as: {sub: `+bobID+`, role: authenticated}, topic: room:1, may_not: [receive]}
   - {name: no such member, as: {sub: `+daveID+`, role: authenticated}, topic: room:1, may_not: [receive, send]}
 then:
   - after: revoke select on public.members from authenticated
@@ -133,11 +134,13 @@ then:
       - {name: out, as: {sub: `+daveID+`, role: authenticated}, topic: room:1, may_not: [receive, send]}
 `)
 	got := runProgram(t, []string{"DATABASE_URL=" + db.AdminURL}, "policy", "test", file)
-	want := `1..3
+	want := `1..4
 not ok 1 - a slip
 # line 3: there is no role authentcated
-ok 2 - no such member
-ok 3 - out
+not ok 2 - a member
+# line 4: ` + bobID + ` as authenticated may receive on room:1 (broadcast)
+ok 3 - no such member
+ok 4 - out
 # an error refuses: `
 	if got.code != exitFinding || !strings.HasPrefix(got.out, want) || !strings.Contains(got.out, "permission denied for table members") {
 		t.Errorf("%+v", got)
