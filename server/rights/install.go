@@ -61,6 +61,13 @@ type attempt struct {
 	wait time.Duration
 }
 
+// covers tells whether everybody whom a change concerns by b is also meant by a.
+func (a watch) covers(b watch) bool {
+	within := func(a, b string) bool { return a == "" || a == b }
+	extra := func(c string) bool { return !slices.Contains(a.Columns, c) }
+	return within(a.Subject, b.Subject) && within(a.Topic, b.Topic) && (a.Columns == nil || b.Columns != nil && !slices.ContainsFunc(b.Columns, extra))
+}
+
 // installation is the part of a discovery that changes how tables are watched.
 type installation struct {
 	patience time.Time      // when no other table is to be waited for
@@ -104,7 +111,7 @@ func (w *Watcher) improve(ctx context.Context, work installation, s survey) (aga
 		}
 		if installed {
 			again = true
-		} else if c.Own && c.Current {
+		} else if c.Own && c.Current && !c.covers(due) {
 			if err := w.do(ctx, sql.Outgrown, c.OID); err != nil {
 				return false, fmt.Errorf("say that the watch of %s does not count: %w", c.Name, err)
 			}

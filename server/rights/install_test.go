@@ -135,6 +135,45 @@ func TestAimThatCannotBeReplacedDoesNotCount(t *testing.T) {
 	}
 }
 
+// One that is wider than need be counts.
+func TestAimThatIsTooWideCounts(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db, sql.Auth+rooms+mayWatch+"create policy q on realtime.messages for select using (exists (select from members m where m.owner_id = auth.uid()))")
+	w, _ := watcher(t, db)
+	find(t, w)
+	exec(t, db, "alter table members enable always trigger zz_realtime_rights; drop policy q on realtime.messages")
+	find(t, w)
+	if got := inForce(t, db); got != "trigger - - {muted,owner_id,room_id,user_id} own" || w.needsTimer() {
+		t.Errorf("%s; timer %t", got, w.needsTimer())
+	}
+}
+
+func TestCovers(t *testing.T) {
+	t.Parallel()
+	aimed := watch{Subject: "u", Topic: "room:{r}", Columns: []string{"a", "r", "u"}}
+	for _, tt := range []struct {
+		name   string
+		a, b   watch
+		covers bool
+	}{
+		{"the same", aimed, aimed, true},
+		{"everybody, for all columns", watch{}, aimed, true},
+		{"for another reason", watch{Reason: "x"}, watch{Reason: "y"}, true},
+		{"an aim, and everybody is due", aimed, watch{}, false},
+		{"another subject", aimed, watch{Subject: "v", Topic: "room:{r}", Columns: []string{"a"}}, false},
+		{"another topic", aimed, watch{Subject: "u", Topic: "{r}", Columns: []string{"a"}}, false},
+		{"a subject, and none is due", watch{Subject: "u"}, watch{Topic: "room:{r}"}, false},
+		{"one column more", watch{Columns: []string{"a", "b"}}, watch{Columns: []string{"a"}}, true},
+		{"one column less", watch{Columns: []string{"a"}}, watch{Columns: []string{"a", "b"}}, false},
+		{"some columns, and all are due", watch{Columns: []string{"a"}}, watch{}, false},
+	} {
+		if got := tt.a.covers(tt.b); got != tt.covers {
+			t.Errorf("%s: covers %t", tt.name, got)
+		}
+	}
+}
+
 // Where nobody can tell whom changes concern, they concern everybody; and it is asked again.
 func TestWithoutProposalsEverybodyIsMeant(t *testing.T) {
 	t.Parallel()
