@@ -119,7 +119,7 @@ func TestBytesPerSecondAreTheSenders(t *testing.T) {
 // Senders who do what they may, all at once, close no channel and no socket of those who listen and read.
 func TestBurstClosesNobody(t *testing.T) {
 	t.Parallel()
-	r := start(t, pgtest.New(t), func(c *Config) { c.MaxEventsPerSecond = 50 })
+	r := start(t, pgtest.New(t), func(c *Config) { c.MaxEventsPerSecond = 10 }) // far less than a busy machine sends
 	var listeners []*client
 	for range 5 {
 		c := r.dial(token(t, "u", "anon", nil))

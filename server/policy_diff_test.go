@@ -167,7 +167,7 @@ func TestPolicyDiffFails(t *testing.T) {
 // A right that was taken where nobody watches is named: the session lives on.
 func TestPolicyDiffNamesStaleSessions(t *testing.T) {
 	t.Parallel()
-	r := start(t, pgtest.New(t), nil)
+	r := start(t, pgtest.New(t), func(c *Config) { c.RecheckInterval = 0 })
 	r.exec(allowMembers + `select realtime.unwatch('members'); insert into members values ('u1', 'a')`)
 	if _, status, reason := r.dial(token(t, "u1", "authenticated", nil)).join("a", private()); status != "ok" {
 		t.Fatal(reason)

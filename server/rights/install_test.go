@@ -35,7 +35,7 @@ func inForce(t *testing.T, db *pgtest.DB) string {
 // What is watched by the server's own making follows the policies.
 func TestAimsFollowPolicies(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
+	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t) // its own: roles are the cluster's, and other tests change them
 	exec(t, db, sql.Auth+rooms+mayWatch)
 	w, changes := watcher(t, db)
 	const first = "trigger user_id room:{room_id} {muted,room_id,user_id} own"
