@@ -215,6 +215,11 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		d.options.Metrics.DecisionSeconds.Observe(time.Since(start).Seconds())
 		d.options.Metrics.DecisionBatch.Observe(float64(len(batch)))
 	}
+	for i, a := range batch { // also where the answers do not count: it would take as long again
+		if answer := answers[which[i]]; answer != nil && endsBatch(answer.Code) {
+			d.setSlow(a.Topic)
+		}
+	}
 	if err != nil {
 		if fence != nil {
 			fence.Drop()
@@ -226,9 +231,6 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 	var unasked []*ask
 	for i, a := range batch {
 		answer := answers[which[i]]
-		if answer != nil && endsBatch(answer.Code) {
-			d.setSlow(a.Topic)
-		}
 		// The batch ended before it; or with it, which does not say by whose policies the time was used up.
 		if answer == nil || answer.Code == timedOut && len(questions) > 1 {
 			unasked = append(unasked, a)
