@@ -18,10 +18,8 @@ var (
 	discoverLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second}
 )
 
-const (
-	// maxLogged bounds the lines about one change.
-	maxLogged = 50
-)
+// maxLogged bounds the lines about one change.
+const maxLogged = 50
 
 // dependency is one row of realtime.watched.
 type dependency struct{ Object, Kind, NoticedBy, Opaque, Mend string }
@@ -68,12 +66,13 @@ func (w *Watcher) find(ctx context.Context) error {
 
 // survey is one discovery, and what came of it, in one transaction.
 func (w *Watcher) survey(ctx context.Context, force bool) (s survey, err error) {
+	var xid string
 	err = postgres.ShortFresh(ctx, w.options.Pool, discoverLimits, func(b *pgx.Batch) {
 		b.Queue(sql.Discover, force)
 		b.Queue(sql.Watched)
 		b.Queue(sql.ToWatch)
 	}, func(results pgx.BatchResults) error {
-		if err := results.QueryRow().Scan(&s.Digest, &s.XID); err != nil {
+		if err := results.QueryRow().Scan(&s.Digest, &xid); err != nil {
 			return err
 		}
 		rows, _ := results.Query() // the error is that of the rows
@@ -87,7 +86,7 @@ func (w *Watcher) survey(ctx context.Context, force bool) (s survey, err error) 
 	if err != nil {
 		return s, fmt.Errorf("find out what policies depend on: %w", err)
 	}
-	s.xid, err = snapshot.ParseXID(s.XID)
+	s.xid, err = snapshot.ParseXID(xid)
 	return s, err
 }
 

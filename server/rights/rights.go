@@ -63,8 +63,7 @@ type Watcher struct {
 // found is what a discovery left behind.
 type found struct {
 	Digest string
-	XID    string
-	xid    snapshot.XID
+	xid    snapshot.XID // what a verdict must have seen
 }
 
 // search is one discovery, for those who wait for it.
