@@ -140,14 +140,9 @@ func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (seen
 		if seen, err = snapshot.Parse(text); err != nil {
 			return err
 		}
-		rows, err := results.Query()
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		awaited = rows.Next()
-		rows.Close()
-		return rows.Err()
+		tag, err := results.Exec()
+		awaited = tag.RowsAffected() > 0 // there is a row; which, is asked when it is answered
+		return err
 	})
 	return seen, awaited, err
 }
