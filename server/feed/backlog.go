@@ -104,9 +104,8 @@ func (f *Feed) catchUp(ctx context.Context, at *found) bool {
 	marks.tell(f.options.Sink)
 	f.options.Metrics.FeedCaughtUp.WithLabelValues(hintMark.String()).Add(float64(len(marks.set)))
 	for after, more := (wanted{entry: entry{xid: from.snapshot.Oldest()}}), true; more; {
-		if !f.insist(ctx, at.losses, func() error {
-			last, err := f.missedDisconnects(ctx, b, part{from: from.snapshot, to: at.snapshot}, after)
-			more, after = last != after, last
+		if !f.insist(ctx, at.losses, func() (err error) {
+			after, more, err = f.missedDisconnects(ctx, b, part{from: from.snapshot, to: at.snapshot}, after)
 			return err
 		}) {
 			return false

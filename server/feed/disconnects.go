@@ -49,24 +49,25 @@ func (f *Feed) fetchDisconnects(ctx context.Context, list []wanted) error {
 	for i, w := range list {
 		xids[i], tokens[i] = strconv.FormatUint(uint64(w.xid), 10), w.token.String()
 	}
-	type entry struct {
+	type user struct {
 		Place           int
 		Subject, Reason string
 	}
-	found, err := postgres.Ask(ctx, f.options.Pool, f.options.fetchLimits, pgx.RowToStructByPos[entry], sql.Disconnects, xids, tokens)
+	found, err := postgres.Ask(ctx, f.options.Pool, f.options.fetchLimits, pgx.RowToStructByPos[user], sql.Disconnects, xids, tokens)
 	if err != nil {
 		return err
 	}
-	for _, e := range found {
-		f.seen.add(list[e.Place-1])
-		f.options.Sink.Disconnect(Disconnect{e.Subject, e.Reason})
+	for _, u := range found {
+		f.seen.add(list[u.Place-1])
+		f.options.Sink.Disconnect(Disconnect{u.Subject, u.Reason})
 	}
 	f.options.Metrics.FeedIgnored.WithLabelValues("unknown_disconnect").Add(float64(len(list) - len(found))) // forged
 	return nil
 }
 
-// missedDisconnects tells a page of those that were missed, and returns the last one looked at.
-func (f *Feed) missedDisconnects(ctx context.Context, b *backlog, p part, after wanted) (last wanted, err error) {
+// missedDisconnects tells a page of those that were missed, and returns the last one looked at; after an error the one before
+// the page, of which nothing was told.
+func (f *Feed) missedDisconnects(ctx context.Context, b *backlog, p part, after wanted) (last wanted, more bool, err error) {
 	last = after
 	var list []wanted
 	var told []Disconnect
@@ -87,12 +88,12 @@ func (f *Feed) missedDisconnects(ctx context.Context, b *backlog, p part, after 
 		return err
 	})
 	if err != nil {
-		return after, err
+		return after, true, err
 	}
 	for i, d := range told {
 		f.seen.add(list[i])
 		f.options.Sink.Disconnect(d)
 	}
 	f.options.Metrics.FeedCaughtUp.WithLabelValues(hintDisconnect.String()).Add(float64(len(told)))
-	return last, nil
+	return last, last != after, nil
 }

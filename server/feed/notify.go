@@ -91,8 +91,7 @@ func (t token) String() string {
 }
 
 // parse reads a payload: "m <xid> <seq> <token>" a message, "r {x,s,t,l,k}" a mark, "d <xid> <token>" a disconnect,
-// "h <nonce>" a heartbeat. Anyone may have
-// sent it.
+// "h <nonce>" a heartbeat. Anyone may have sent it.
 func parse(payload string) (hint, error) {
 	kind, rest, _ := strings.Cut(payload, " ")
 	switch kind {
