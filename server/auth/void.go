@@ -47,7 +47,7 @@ func (d *Decider) transact(ctx context.Context, commit bool, seen *snapshot.Snap
 		return postgres.Short(ctx, d.options.Pool, decideLimits, commit, ask, answer)
 	}
 	err := postgres.ShortThen(ctx, d.options.Pool, decideLimits, commit, ask, answer,
-		postgres.Then{Query: sql.DigestAfter, Read: func(row pgx.Row) error { return row.Scan(&digest, &planned) }})
+		&postgres.Then{Query: sql.DigestAfter, Read: func(row pgx.Row) error { return row.Scan(&digest, &planned) }})
 	if err == nil && !(d.options.Rights.Counts(digest, *seen) && (anew || planned)) {
 		return errVoid
 	}

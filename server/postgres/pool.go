@@ -124,11 +124,7 @@ type Limits struct {
 // All statements share one snapshot: under read committed a decision would be younger than the snapshot it reports, and
 // a message sent just before a grant would pass for one sent after it.
 func Short(ctx context.Context, pool *Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	end := "rollback"
-	if commit {
-		end = "commit"
-	}
-	return pool.short(ctx, l, transaction{"begin isolation level repeatable read", fill, read, end, nil})
+	return ShortThen(ctx, pool, l, commit, fill, read, nil)
 }
 
 // Then is a statement that follows the end of a transaction in the same round trip: it sees all that was committed by then.
@@ -137,13 +133,13 @@ type Then struct {
 	Read  func(pgx.Row) error
 }
 
-// ShortThen is Short and what follows it, which no limits of the database's bind.
-func ShortThen(ctx context.Context, pool *Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error, then Then) error {
+// ShortThen is Short and what follows it, which no limits of the database's bind; nil: nothing does.
+func ShortThen(ctx context.Context, pool *Pool, l Limits, commit bool, fill func(*pgx.Batch), read func(pgx.BatchResults) error, then *Then) error {
 	end := "rollback"
 	if commit {
 		end = "commit"
 	}
-	return pool.short(ctx, l, transaction{"begin isolation level repeatable read", fill, read, end, &then})
+	return pool.short(ctx, l, transaction{"begin isolation level repeatable read", fill, read, end, then})
 }
 
 // ShortFresh is Short with commit, but each statement sees what was committed before it: after a lock, what the lock
