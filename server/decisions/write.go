@@ -50,9 +50,7 @@ func (r *Recorder) flush(ctx context.Context) {
 
 // refused tells whether the database will never take a page, and counts it then.
 func (r *Recorder) refused(page []Entry, err error) bool {
-	state := postgres.SQLState(err)
-	switch {
-	case state == "", len(state) == 5 && slices.Contains(passing, state[:2]):
+	if state := postgres.SQLState(err); state == "" || len(state) == 5 && slices.Contains(passing, state[:2]) {
 		if !r.troubled {
 			r.options.Logger.Warn("decision log waits for the database", "err", err, "waiting", len(page))
 		}
