@@ -75,7 +75,7 @@ var ErrHeldTooLong = errors.New("not all sessions could be decided in the time f
 // Compare decides about the sessions as things are, and as they would be after the script. The script's locks are held for
 // at most hold, and then let go with everything undone.
 func Compare(ctx context.Context, url, script string, sessions *Sessions, l postgres.Limits, hold time.Duration) (*Diff, error) {
-	questions, owner := sessions.questions()
+	questions := sessions.questions()
 	var before, after []Answer
 	// In a transaction of its own, and before: what is asked in the second waits for nothing but the script's own work.
 	err := postgres.Try(ctx, url, l, func(ctx context.Context, t *postgres.Trial) (err error) {
@@ -100,36 +100,36 @@ func Compare(ctx context.Context, url, script string, sessions *Sessions, l post
 	if err != nil {
 		return nil, err
 	}
-	return sessions.compare(owner, before, after), nil
+	return sessions.compare(before, after), nil
 }
 
-// questions are one or two for each distinct session; owner says whose each is.
-func (s *Sessions) questions() (questions []Question, owner []int) {
-	for i, one := range s.list {
-		extensions := []string{"broadcast"}
-		if one.Presence {
-			extensions = append(extensions, "presence")
-		}
-		for _, extension := range extensions {
-			owner = append(owner, i)
+// asked are the extensions that a session has rights on.
+func (s Session) asked() []string {
+	if s.Presence {
+		return extensions
+	}
+	return extensions[:1]
+}
+
+// questions are one or two for each distinct session, in order.
+func (s *Sessions) questions() (questions []Question) {
+	for _, one := range s.list {
+		for _, extension := range one.asked() {
 			questions = append(questions, Question{Topic: one.Topic, Extension: extension, Role: one.Role, Claims: one.Claims, Headers: one.Headers})
 		}
 	}
-	return questions, owner
+	return questions
 }
 
 // compare goes through the answers. A session of whose two extensions one is undecided is undecided.
-func (s *Sessions) compare(owner []int, before, after []Answer) *Diff {
+func (s *Sessions) compare(before, after []Answer) *Diff {
 	d := &Diff{Total: s.total, Distinct: len(s.list), changes: []*change{
 		{verb: "lose receive"}, {verb: "lose send"}, {verb: "gain receive"}, {verb: "gain send"},
 	}}
-	for at := 0; at < len(owner); {
-		i, end := owner[at], at+1
-		for end < len(owner) && owner[end] == i {
-			end++
-		}
-		d.add(s.list[i], s.counts[i], before[at:end], after[at:end])
-		at = end
+	for i, one := range s.list {
+		n := len(one.asked())
+		d.add(one, s.counts[i], before[:n], after[:n])
+		before, after = before[n:], after[n:]
 	}
 	return d
 }
