@@ -69,7 +69,7 @@ func Ask(ctx context.Context, pool *postgres.Pool, q Question) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	topic := strings.TrimPrefix(q.Topic, protocol.TopicPrefix)
+	topic := protocol.SubTopic(q.Topic)
 	if topic == "" {
 		return Report{}, fmt.Errorf("%w has no topic", ErrQuestion)
 	}
