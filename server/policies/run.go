@@ -14,10 +14,11 @@ import (
 // transaction, which is undone. It gives how many cases are not as expected; an error says that some could not be tried.
 func (s *Spec) Run(ctx context.Context, url string, l postgres.Limits, out io.Writer) (failed int, err error) {
 	r := &report{out: out}
+	planned := 0
 	for _, step := range s.steps() {
-		r.planned += len(step.Cases)
+		planned += len(step.Cases)
 	}
-	fmt.Fprintf(out, "1..%d\n", r.planned)
+	fmt.Fprintf(out, "1..%d\n", planned)
 	err = postgres.Try(ctx, url, l, func(ctx context.Context, t *postgres.Trial) error {
 		if err := t.Script(ctx, s.Setup); err != nil {
 			return fmt.Errorf("setup: %w", err)
@@ -43,9 +44,9 @@ func (s *Spec) Run(ctx context.Context, url string, l postgres.Limits, out io.Wr
 
 // report is what has been written so far.
 type report struct {
-	out                     io.Writer
-	planned, number, failed int
-	after                   string // the last change
+	out            io.Writer
+	number, failed int
+	after          string // the last change
 }
 
 func (r *report) try(ctx context.Context, t *postgres.Trial, cases []Case) error {
