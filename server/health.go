@@ -32,13 +32,7 @@ func runHealth(ctx context.Context, args []string, std stdio) error {
 }
 
 func askReady(ctx context.Context, address string) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return "", fmt.Errorf("ask %s: %w", address, err)
-	}
-	// A transport of its own, because the default one would send the question to a proxy.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
+	response, err := askServer(ctx, address)
 	if err != nil {
 		return "", fmt.Errorf("no server answers: %w", err)
 	}
@@ -55,6 +49,16 @@ func askReady(ctx context.Context, address string) (string, error) {
 		answer = response.Status
 	}
 	return answer, nil
+}
+
+// askServer asks a running server. It has a transport of its own, because the default one would send the question to a proxy.
+func askServer(ctx context.Context, address string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return client.Do(request)
 }
 
 // reachable turns an address to listen on into one to connect to.

@@ -70,12 +70,7 @@ Exit code 0: nobody would lose or gain anything, 1: somebody would, or it could 
 func liveSessions(ctx context.Context, address string) (*policies.Sessions, error) {
 	ctx, cancel := context.WithTimeout(ctx, sessionsTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", address, err)
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // as in askReady
-	response, err := client.Do(request)
+	response, err := askServer(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("no server answers on ADMIN_ADDR, where the open sessions are asked for; start one, or correct the setting: %w", err)
 	}
