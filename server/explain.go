@@ -7,6 +7,7 @@ import (
 
 	"rowcast/server/explain"
 	"rowcast/server/postgres"
+	"rowcast/server/printable"
 )
 
 func runExplain(ctx context.Context, args []string, std stdio) error {
@@ -49,7 +50,7 @@ verdict than the server's (what decide says counts).`, settingsNamed("DATABASE_U
 	case report.Differs:
 		return errors.New("what is listed leads to another verdict than the server's: what decide says counts")
 	case !report.Receive:
-		return errors.New(printable(report.Summary))
+		return errors.New(printable.Text(report.Summary))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"rowcast/server/lint"
+	"rowcast/server/printable"
 )
 
 // title is a rule or a check in a list.
@@ -117,7 +118,7 @@ func (s *show) printFindings(out io.Writer, found []lint.Finding) error {
 func printFindings(out io.Writer, found []lint.Finding) error {
 	var b strings.Builder
 	for _, f := range found {
-		fmt.Fprintf(&b, "%-7s  %s: %s\n         %s\n         mend: %s\n", f.Severity, f.Rule, printable(f.Object), printable(f.Finding), printable(f.Mend))
+		fmt.Fprintf(&b, "%-7s  %s: %s\n         %s\n         mend: %s\n", f.Severity, f.Rule, printable.Text(f.Object), printable.Text(f.Finding), printable.Text(f.Mend))
 	}
 	if len(found) == 0 {
 		b.WriteString("nothing found\n")

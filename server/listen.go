@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"rowcast/server/printable"
 	"rowcast/server/protocol"
 	"rowcast/server/socket"
 )
@@ -194,7 +195,7 @@ func (l *listener) hear(m protocol.Message) error {
 		case m.Ref != refJoin:
 			return nil
 		case h.Status != protocol.StatusOK:
-			return fmt.Errorf("the server refused %s: %s", l.name, printable(h.Response.Reason))
+			return fmt.Errorf("the server refused %s: %s", l.name, printable.Text(h.Response.Reason))
 		}
 		return l.print("joined", l.name)
 	case protocol.EventBroadcast:
@@ -213,13 +214,13 @@ func (l *listener) hear(m protocol.Message) error {
 		if l.said == "" {
 			return fmt.Errorf("the server ended %s", l.name)
 		}
-		return fmt.Errorf("the server ended %s: %s", l.name, printable(l.said))
+		return fmt.Errorf("the server ended %s: %s", l.name, printable.Text(l.said))
 	}
 	return l.print(m.Event, string(m.Payload))
 }
 
 func (l *listener) print(what, text string) error {
-	if _, err := fmt.Fprintln(l.out, what, printable(text)); err != nil {
+	if _, err := fmt.Fprintln(l.out, what, printable.Text(text)); err != nil {
 		return fmt.Errorf("print %s: %w", what, err)
 	}
 	return nil

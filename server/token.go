@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"rowcast/server/auth"
 	"rowcast/server/jwks"
 	"rowcast/server/metrics"
+	"rowcast/server/printable"
 )
 
 // tokenSettings are those that decide whether a token is accepted.
@@ -102,7 +102,7 @@ func runTokenInspect(ctx context.Context, args []string, std stdio) error {
 	if len(config.JWTJWKSURLs) > 0 {
 		keys := config.fetchedKeys(nil, slog.New(slog.DiscardHandler), metrics.New())
 		if err := keys.Fetch(ctx); err != nil {
-			fmt.Fprintf(std.out, "note       %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+			fmt.Fprintf(std.out, "note       %s\n", printable.Text(strings.ReplaceAll(err.Error(), "\n", "; ")))
 		}
 		options.Source = keys
 	}
@@ -131,7 +131,7 @@ func printInspection(std stdio, found auth.Inspection) error {
 		if at := found.Claims.Expires; !at.IsZero() {
 			fmt.Fprintf(&b, "expires    %s (in %s)\n", at.UTC().Format(time.RFC3339), time.Until(at).Round(time.Second))
 		}
-		fmt.Fprintf(&b, "claims     %s\n", printable(string(found.Claims.Raw)))
+		fmt.Fprintf(&b, "claims     %s\n", printable.Text(string(found.Claims.Raw)))
 	}
 	for _, problem := range found.Problems {
 		fmt.Fprintf(&b, "wrong      %s\n", problem)
@@ -141,16 +141,6 @@ func printInspection(std stdio, found auth.Inspection) error {
 	}
 	_, err := fmt.Fprint(std.out, b.String())
 	return err
-}
-
-// printable keeps what a stranger wrote in a token from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
 }
 
 // verifierOptions is what the settings say about tokens, but for the keys that have to be fetched.

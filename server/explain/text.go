@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
+
+	"rowcast/server/printable"
 )
 
 // maxExpression is how much of a policy's expression is printed: the rest is in pg_policies.
@@ -13,7 +14,7 @@ const maxExpression = 2000
 // Print writes the sentence first, then what it follows from, a line each; expressions below their policies.
 func (r Report) Print(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", printable(r.Summary))
+	fmt.Fprintf(&b, "%s\n\n", printable.Text(r.Summary))
 	var lines [][]string
 	for _, row := range r.Rows {
 		if row.Subject == subjectSummary {
@@ -26,14 +27,14 @@ func (r Report) Print(w io.Writer) error {
 	for i, cells := range lines {
 		line := ""
 		for column, cell := range cells {
-			line += printable(cell) + strings.Repeat(" ", max(0, widths[column]-len([]rune(cell)))) + "  "
+			line += printable.Text(cell) + strings.Repeat(" ", max(0, widths[column]-len([]rune(cell)))) + "  "
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 		row := r.Rows[i]
 		last := i+1 == len(lines) || r.Rows[i+1].Name != row.Name || r.Rows[i+1].Expression != row.Expression
 		if row.Expression != "" && last && row.Name+"\x00"+row.Expression != shown {
 			shown = row.Name + "\x00" + row.Expression
-			fmt.Fprintf(&b, "    %s\n", shorten(printable(strings.Join(strings.Fields(row.Expression), " "))))
+			fmt.Fprintf(&b, "    %s\n", shorten(printable.Text(strings.Join(strings.Fields(row.Expression), " "))))
 		}
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -74,14 +75,4 @@ func shorten(text string) string {
 		return string(runes[:maxExpression]) + " …"
 	}
 	return text
-}
-
-// printable keeps what users and policies say from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
 }
