@@ -147,6 +147,21 @@ ok 4 - out
 	}
 }
 
+// What a file and the policies say does not steer the terminal.
+func TestPolicyTestIsPrintable(t *testing.T) {
+	t.Parallel()
+	db := withPolicies(t)
+	if _, err := db.Admin.Exec(t.Context(), `create function steers() returns boolean language plpgsql as $$ begin raise E'a\x1b[2Jb'; end $$;
+		create policy steers on realtime.messages for select to anon using (steers())`); err != nil {
+		t.Fatal(err)
+	}
+	file := written(t, "file.yaml", `cases: [{name: "c\e[2Jd", as: {role: anon}, topic: room:1, may_not: [receive]}]`)
+	got := runProgram(t, []string{"DATABASE_URL=" + db.AdminURL}, "policy", "test", file)
+	if got.code != exitGood || strings.Contains(got.out, "\x1b") || !strings.Contains(got.out, "\nok 1 - c\ufffd[2Jd\n") || !strings.Contains(got.out, "a\ufffd[2Jb") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestPolicyTestUsage(t *testing.T) {
 	t.Parallel()
 	const person = "as: {sub: a, role: anon}"

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"rowcast/server/postgres"
+	"rowcast/server/printable"
 )
 
 // Run tries a file out and writes a line for every case, in the form of the Test Anything Protocol. All of it happens in one
@@ -101,8 +102,8 @@ func (r *report) write(c *Case, a Answer) {
 	}
 }
 
-// oneLine keeps what comes from others from looking like lines of ours.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// oneLine keeps what comes from others from looking like lines of ours, and from steering the terminal.
+func oneLine(text string) string { return printable.Text(strings.Join(strings.Fields(text), " ")) }
 
 // escape keeps a name from reading as a directive, such as # SKIP.
 func escape(name string) string { return strings.ReplaceAll(oneLine(name), "#", `\#`) }
