@@ -101,22 +101,7 @@ var elsewhere = []string{"standby", "encoding", "server_role_privileged", "old_t
 // TestDatabaseRules: every rule finds what it is for, and not the nearest thing to it.
 func TestDatabaseRules(t *testing.T) {
 	t.Parallel()
-	tested := map[string]bool{}
-	for _, name := range elsewhere {
-		tested[name] = true
-	}
-	for name, f := range databaseFixtures {
-		tested[name] = true
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f.check(t, lint.Database(), name)
-		})
-	}
-	for _, r := range lint.Database() {
-		if !tested[r.Name] {
-			t.Errorf("rule %s has no fixture", r.Name)
-		}
-	}
+	checkAll(t, lint.Database(), databaseFixtures, elsewhere...)
 }
 
 func TestRoleThatDoesNotExist(t *testing.T) {

@@ -2,6 +2,7 @@ package lint_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,5 +97,21 @@ func (f fixture) check(t *testing.T, rules []lint.Rule, name string) {
 	if len(found) != 1 || found[0].Object != strings.ReplaceAll(fill(f.object), "{database}", db.Name) || !strings.Contains(found[0].Finding, f.words) || found[0].Mend == "" ||
 		found[0].Rule != name || found[0].Severity != rule[0].Severity {
 		t.Errorf("%s finds this in what is bad: %+v, want one about %s", name, found, fill(f.object))
+	}
+}
+
+// checkAll checks each rule against its fixture. Every rule has one, but for those that are tested elsewhere.
+func checkAll(t *testing.T, rules []lint.Rule, fixtures map[string]fixture, elsewhere ...string) {
+	t.Helper()
+	for name, f := range fixtures {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f.check(t, rules, name)
+		})
+	}
+	for _, r := range rules {
+		if _, ok := fixtures[r.Name]; !ok && !slices.Contains(elsewhere, r.Name) {
+			t.Errorf("rule %s has no fixture", r.Name)
+		}
 	}
 }

@@ -180,19 +180,7 @@ var policyFixtures = map[string]fixture{
 // TestPolicyRules: every rule finds what it is for, and not the nearest thing to it.
 func TestPolicyRules(t *testing.T) {
 	t.Parallel()
-	tested := map[string]bool{"postgres_rls_bugs": true} // below
-	for name, f := range policyFixtures {
-		tested[name] = true
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f.check(t, lint.Policies(), name)
-		})
-	}
-	for _, r := range lint.Policies() {
-		if !tested[r.Name] {
-			t.Errorf("rule %s has no fixture", r.Name)
-		}
-	}
+	checkAll(t, lint.Policies(), policyFixtures, "postgres_rls_bugs") // which is tested below
 }
 
 // TestMorePolicies: other shapes of what the rules are for.
