@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -230,22 +228,9 @@ func TestDecisionLogIsWrittenUpWhenTheServerStops(t *testing.T) {
 	}
 }
 
-// lines are the log's, each one JSON.
-type lines struct {
-	mu  sync.Mutex // guards all below
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) of(message string) (found []map[string]any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.buf.String()) {
+// linesOf are those of a log, each one JSON, that have this message.
+func linesOf(log, message string) (found []map[string]any) {
+	for line := range strings.Lines(log) {
 		var fields map[string]any
 		if json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == message {
 			found = append(found, fields)
@@ -257,7 +242,7 @@ func (l *lines) of(message string) (found []map[string]any) {
 func TestDecisionLogAsLines(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	var out lines
+	var out lockedBuffer
 	c := testConfig(db)
 	c.DecisionLog = "log"
 	in, err := newInstance(context.Background(), c, slog.New(slog.NewJSONHandler(&out, nil)))
@@ -269,8 +254,8 @@ func TestDecisionLogAsLines(t *testing.T) {
 	r.exec(listedPeople)
 	r.joinAs("ann", "room")
 	r.joinAs("eve", "room")
-	r.await("two lines", func() bool { return len(out.of("decision")) == 2 })
-	said := out.of("decision")
+	r.await("two lines", func() bool { return len(linesOf(out.String(), "decision")) == 2 })
+	said := linesOf(out.String(), "decision")
 	for i, want := range []map[string]any{
 		{"event": "admitted", "sub": "ann", "role": "authenticated", "topic": "room", "receive": true, "send": true, "code": ""},
 		{"event": "refused", "sub": "eve", "role": "authenticated", "topic": "room", "receive": false, "send": false, "code": "Unauthorized"},

@@ -119,6 +119,7 @@ func skipWithoutBinaries(t *testing.T, said string) {
 	}
 }
 
+// lockedBuffer may be read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex // guards b
 	b  bytes.Buffer

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -216,23 +214,9 @@ func TestWatchOffLooksForNothing(t *testing.T) {
 
 // heardLog is a log, and what it said so far.
 func heardLog() (said func() string, logger *slog.Logger) {
-	var mu sync.Mutex
-	var out bytes.Buffer
-	write := writerFunc(func(line []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return out.Write(line)
-	})
-	return func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return out.String()
-	}, slog.New(slog.NewTextHandler(write, nil))
+	var out lockedBuffer
+	return out.String, slog.New(slog.NewTextHandler(&out, nil))
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(line []byte) (int, error) { return f(line) }
 
 // A connection that is lost while a table is to be watched says nothing about the table: nobody is admitted meanwhile.
 func TestPolicyIsWatchedThoughConnectionsAreLost(t *testing.T) {
