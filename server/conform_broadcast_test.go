@@ -98,12 +98,9 @@ func TestFramesByOrigin(t *testing.T) {
 }
 
 // lastRow is the id of the newest message.
-func (r *running) lastRow() (id string) {
+func (r *running) lastRow() string {
 	r.t.Helper()
-	if err := r.db.Admin.QueryRow(r.t.Context(), `select id from realtime.messages order by inserted_at desc limit 1`).Scan(&id); err != nil {
-		r.t.Fatal(err)
-	}
-	return id
+	return scalar[string](r.t, r.db, `select id from realtime.messages order by inserted_at desc limit 1`)
 }
 
 // What a sender gets for a broadcast: an answer where it asked for one, or where it is refused, and its own copy where it

@@ -23,9 +23,8 @@ func TestDecisionsLeaveNothing(t *testing.T) {
 		c.reply(c.broadcast(joinRef, "a"))
 		c.reply(c.push(joinRef, "realtime:a", "presence", map[string]any{"type": "presence", "event": "track", "payload": map[string]any{}}))
 	}
-	var rows int
-	if err := r.db.Admin.QueryRow(t.Context(), `select (select count(*) from realtime.messages) + (select count(*) from realtime._journal)`).Scan(&rows); err != nil || rows != 0 {
-		t.Errorf("%d rows were left (%v)", rows, err)
+	if rows := scalar[int](t, r.db, `select (select count(*) from realtime.messages) + (select count(*) from realtime._journal)`); rows != 0 {
+		t.Errorf("%d rows were left", rows)
 	}
 	r.exec(`select realtime.send('{}', 'end', 'a', false)`)
 	spy.wait("the end", broadcastOf("a", "end"))

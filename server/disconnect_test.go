@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -153,12 +152,9 @@ func TestDisconnectWhileJoining(t *testing.T) {
 }
 
 // disconnectHint is the notification of the last disconnect.
-func (r *running) disconnectHint() (hint string) {
+func (r *running) disconnectHint() string {
 	r.t.Helper()
-	if err := r.db.Admin.QueryRow(context.Background(), `select 'd ' || xid || ' ' || token from realtime._disconnects order by inserted_at desc limit 1`).Scan(&hint); err != nil {
-		r.t.Fatal(err)
-	}
-	return hint
+	return scalar[string](r.t, r.db, `select 'd ' || xid || ' ' || token from realtime._disconnects order by inserted_at desc limit 1`)
 }
 
 // Anyone can NOTIFY. Nobody is disconnected by that, not even by what was true once.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -33,10 +32,7 @@ func TestForgedNotifications(t *testing.T) {
 	}
 	r.exec(`select realtime.send('{"n": 1}', 'once', 'a')`)
 	u1.wait("the message", broadcastOf("a", "once"))
-	var journal string
-	if err := r.db.Admin.QueryRow(context.Background(), `select xid || ' ' || seq || ' ' || token from realtime._journal`).Scan(&journal); err != nil {
-		t.Fatal(err)
-	}
+	journal := scalar[string](t, r.db, `select xid || ' ' || seq || ' ' || token from realtime._journal`)
 	xid, _, _ := strings.Cut(journal, " ")
 	forge := func(payload string) {
 		t.Helper()

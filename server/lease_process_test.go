@@ -129,9 +129,8 @@ func TestSuccessorOfAKilledServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.awaitReady()
-	var left int
-	if err := db.Admin.QueryRow(t.Context(), "select count(*) from realtime._nodes").Scan(&left); err != nil || left != 1 {
-		t.Errorf("%d rows, want the second's alone (%v)", left, err)
+	if left := scalar[int](t, db, "select count(*) from realtime._nodes"); left != 1 {
+		t.Errorf("%d rows, want the second's alone", left)
 	}
 }
 

@@ -125,11 +125,8 @@ func TestSecondServerWaitsForTheFirst(t *testing.T) {
 		!strings.Contains(body, "realtime_lease_held 0") {
 		t.Error("the metrics tell neither the refusal nor the lease")
 	}
-	limit := func() (text string) {
-		if err := db.Admin.QueryRow(t.Context(), "select array_to_string(value, ' ') from realtime._settings where name = 'max_payload_bytes'").Scan(&text); err != nil {
-			t.Fatal(err)
-		}
-		return text
+	limit := func() string {
+		return scalar[string](t, db, "select array_to_string(value, ' ') from realtime._settings where name = 'max_payload_bytes'")
 	}
 	if got := limit(); got != "3000000" {
 		t.Errorf("a server that waits has set the limit to %s", got)
@@ -216,11 +213,8 @@ func TestRowFromTheFuture(t *testing.T) {
 	r.exec(mend)
 	r.awaitReady()
 	r.exec(`update realtime._nodes set expires_at = '294276-01-01'`) // a living server's mends itself
-	r.await("the next renewal", func() (soon bool) {
-		if err := db.Admin.QueryRow(t.Context(), "select expires_at < now() + interval '1 day' from realtime._nodes").Scan(&soon); err != nil {
-			t.Fatal(err)
-		}
-		return soon
+	r.await("the next renewal", func() bool {
+		return scalar[bool](t, db, "select expires_at < now() + interval '1 day' from realtime._nodes")
 	})
 }
 
@@ -276,9 +270,8 @@ func TestOneOfManyTakesTheLease(t *testing.T) {
 		}
 		holder.release()
 	}
-	var left int
-	if err := db.Admin.QueryRow(t.Context(), "select count(*) from realtime._nodes").Scan(&left); err != nil || left != 0 {
-		t.Errorf("%d rows are left (%v)", left, err)
+	if left := scalar[int](t, db, "select count(*) from realtime._nodes"); left != 0 {
+		t.Errorf("%d rows are left", left)
 	}
 }
 
@@ -369,12 +362,9 @@ func TestLeaseWhileTheDatabaseIsAway(t *testing.T) {
 	cutOff := "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = '" + pgtest.ServerRole + "'"
 	r.exec("alter database " + db.Name + " connection limit 0") // a superuser may still come
 	r.exec(cutOff)
-	r.await("the expiry of the lease", func() (expired bool) {
+	r.await("the expiry of the lease", func() bool {
 		r.exec(cutOff) // who connected in between
-		if err := db.Admin.QueryRow(t.Context(), "select expires_at < clock_timestamp() from realtime._nodes").Scan(&expired); err != nil {
-			t.Fatal(err)
-		}
-		return expired
+		return scalar[bool](t, db, "select expires_at < clock_timestamp() from realtime._nodes")
 	})
 	r.await("readyz to tell", func() bool { return strings.Contains(r.leaseCheck(), "ask for the lease: ") })
 	say("while it is away")

@@ -75,9 +75,8 @@ func TestPolicyTest(t *testing.T) {
 	if got.code != exitFinding || got.errout != "rowcast policy: not as expected: 2\n" {
 		t.Errorf("%+v", got)
 	}
-	var rooms int
-	if err := db.Admin.QueryRow(t.Context(), "select count(*) from rooms where id = 77").Scan(&rooms); err != nil || rooms != 0 {
-		t.Errorf("%d rooms were kept, %v", rooms, err)
+	if rooms := scalar[int](t, db, "select count(*) from rooms where id = 77"); rooms != 0 {
+		t.Errorf("%d rooms were kept", rooms)
 	}
 }
 
@@ -113,9 +112,8 @@ func TestPolicyTestUndoesEverything(t *testing.T) {
 			t.Errorf("%s: %+v", tt.sql, got)
 		}
 	}
-	var members int
-	if err := db.Admin.QueryRow(t.Context(), "select count(*) from members").Scan(&members); err != nil || members != 4 {
-		t.Errorf("%d members are left, %v", members, err)
+	if members := scalar[int](t, db, "select count(*) from members"); members != 4 {
+		t.Errorf("%d members are left", members)
 	}
 }
 

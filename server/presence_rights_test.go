@@ -186,10 +186,7 @@ func TestPresenceInDoubtIsToldAnew(t *testing.T) {
 		c, other := dial("u1"), dial("u2")
 		joinRef, refOther := c.joined(room, withPresence("ann", true)), other.joined(room, withPresence("bob", true))
 		c.state(room)
-		var xid uint64 // of a change that the next decision sees
-		if err := r.db.Admin.QueryRow(t.Context(), `select pg_current_xact_id()::text::bigint`).Scan(&xid); err != nil {
-			t.Fatal(err)
-		}
+		xid := scalar[uint64](t, r.db, `select pg_current_xact_id()::text::bigint`) // of a change that the next decision sees
 		changed := hub.Mark{XID: snapshot.XID(xid), Subject: "u1", Topic: room}
 		release := r.lock("rights")
 		r.hub.Mark(changed)

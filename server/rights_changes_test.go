@@ -167,12 +167,9 @@ func TestEventTriggersNoticeDefinitions(t *testing.T) {
 }
 
 // major is of the database.
-func (r *running) major() (major int) {
+func (r *running) major() int {
 	r.t.Helper()
-	if err := r.db.Admin.QueryRow(r.t.Context(), `select current_setting('server_version_num')::int / 10000`).Scan(&major); err != nil {
-		r.t.Fatal(err)
-	}
-	return major
+	return scalar[int](r.t, r.db, `select current_setting('server_version_num')::int / 10000`)
 }
 
 func TestDropRoleCuts(t *testing.T) {

@@ -30,12 +30,7 @@ func TestEventTriggersLeaveOthersAlone(t *testing.T) {
 	r := start(t, db, seldom)
 	r.exec(guests + mayWatch + sql.EventTriggers)
 	r.member("u1", "a") // so all is found out
-	marks := func() (n int) {
-		if err := r.db.Admin.QueryRow(t.Context(), `select count(*) from realtime._marks`).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
+	marks := func() int { return scalar[int](t, r.db, `select count(*) from realtime._marks`) }
 	before := marks()
 	r.exec(`create table elsewhere (n int); create temp table mine (n int); grant select on elsewhere to anon; drop table elsewhere;
 		create schema other; create function other.f() returns int language sql return 1; drop schema other cascade`)

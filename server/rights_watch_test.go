@@ -149,9 +149,8 @@ func TestOwnWatchIsKept(t *testing.T) {
 	r := start(t, pgtest.New(t), often)
 	r.exec(guests + mayWatch + `select realtime.watch('guests', 'user_id', '{room}')`)
 	u1, u2 := r.member("u1", "a"), r.member("u2", "a")
-	var definition string
-	if err := r.db.Admin.QueryRow(t.Context(), `select pg_get_triggerdef(oid) from pg_trigger where tgname = 'zz_realtime_rights'`).Scan(&definition); err != nil || !strings.Contains(definition, "user_id") {
-		t.Errorf("the trigger is %s (%v)", definition, err)
+	if definition := scalar[string](t, r.db, `select pg_get_triggerdef(oid) from pg_trigger where tgname = 'zz_realtime_rights'`); !strings.Contains(definition, "user_id") {
+		t.Errorf("the trigger is %s", definition)
 	}
 	r.exec(`delete from guests where user_id = 'u1'`)
 	u1.wait("the end of the channel", isCut("a"))
@@ -236,8 +235,7 @@ func TestPolicyIsWatchedThoughConnectionsAreLost(t *testing.T) {
 	if f := u1.wait("the end of the channel, or what must not come", func(f frame) bool { return told(f) || isCut("a")(f) }); told(f) {
 		t.Error("told what was sent after its row was deleted")
 	}
-	var attempts int
-	if err := r.db.Admin.QueryRow(t.Context(), `select last_value from attempts`).Scan(&attempts); err != nil || attempts < 2 {
-		t.Errorf("%d triggers were to be made, %v: no connection was lost", attempts, err)
+	if attempts := scalar[int](t, r.db, `select last_value from attempts`); attempts < 2 {
+		t.Errorf("%d triggers were to be made: no connection was lost", attempts)
 	}
 }

@@ -27,12 +27,7 @@ func TestRightsEndByThemselves(t *testing.T) {
 	r := start(t, pgtest.New(t), nil)
 	r.exec(allowGuests + `insert into guests values
 		('stays', 'infinity', null), ('muted', 'infinity', now() + interval '3 s'), ('extended', now() + interval '1 hour', null), ('ends', now() + interval '1 hour', null)`)
-	is := func(condition string) (holds bool) {
-		if err := r.db.Admin.QueryRow(t.Context(), "select "+condition+" from guests").Scan(&holds); err != nil {
-			t.Fatal(err)
-		}
-		return holds
-	}
+	is := func(condition string) bool { return scalar[bool](t, r.db, "select "+condition+" from guests") }
 	clients, refs := map[string]*client{}, map[string]string{}
 	for _, user := range []string{"stays", "muted", "extended", "ends"} {
 		c := r.dial(token(t, user, "authenticated", nil))

@@ -125,6 +125,15 @@ func (r *running) exec(sql string, args ...any) {
 	}
 }
 
+// scalar reads what is one row of one column, as a superuser.
+func scalar[T any](t testing.TB, db *pgtest.DB, query string, args ...any) (v T) {
+	t.Helper()
+	if err := db.Admin.QueryRow(context.Background(), query, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
 // token is one of a user.
 func token(t testing.TB, subject, role string, claims map[string]any) string {
 	t.Helper()
