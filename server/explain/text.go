@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"rowcast/server/printable"
@@ -16,10 +17,8 @@ func (r Report) Print(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", printable.Text(r.Summary))
 	var lines [][]string
-	for _, row := range r.Rows {
-		if row.Subject == subjectSummary {
-			continue
-		}
+	rows := slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Subject == subjectSummary })
+	for _, row := range rows {
 		lines = append(lines, []string{row.Subject, about(row), row.Name, row.Value, notes(row)})
 	}
 	widths := widths(lines)
@@ -30,8 +29,8 @@ func (r Report) Print(w io.Writer) error {
 			line += printable.Text(cell) + strings.Repeat(" ", max(0, widths[column]-len([]rune(cell)))) + "  "
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
-		row := r.Rows[i]
-		last := i+1 == len(lines) || r.Rows[i+1].Name != row.Name || r.Rows[i+1].Expression != row.Expression
+		row := rows[i]
+		last := i+1 == len(rows) || rows[i+1].Name != row.Name || rows[i+1].Expression != row.Expression
 		if row.Expression != "" && last && row.Name+"\x00"+row.Expression != shown {
 			shown = row.Name + "\x00" + row.Expression
 			fmt.Fprintf(&b, "    %s\n", shorten(printable.Text(strings.Join(strings.Fields(row.Expression), " "))))
