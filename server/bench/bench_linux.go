@@ -141,17 +141,23 @@ func (b *bench) generator(t *target, p plan, core int) (running, error) {
 	return running{process}, nil
 }
 
-// expect reads the next report, which must be about this.
+// expect reads the next report, which must be about this. What is sent to all comes to newcomers too, whenever they come:
+// of that only decidedAgain wants to know.
 func (g running) expect(about string) (report, error) {
-	var r report
-	line, err := g.line()
-	if err == nil {
-		err = json.Unmarshal([]byte(line), &r)
+	for {
+		var r report
+		line, err := g.line()
+		if err == nil {
+			err = json.Unmarshal([]byte(line), &r)
+		}
+		switch {
+		case err == nil && r.About == reportAll:
+			continue
+		case err == nil && r.About != about:
+			err = fmt.Errorf("the generator speaks of %q, not of %q", r.About, about)
+		}
+		return r, err
 	}
-	if err == nil && r.About != about {
-		err = fmt.Errorf("the generator speaks of %q, not of %q", r.About, about)
-	}
-	return r, err
 }
 
 // release ends a generator that holds sockets.
