@@ -11,10 +11,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"rowcast/server/printable"
 )
 
 // Exit codes.
@@ -44,9 +47,9 @@ type command struct {
 	run     func(ctx context.Context, args []string, std stdio) error
 }
 
-// commands is a function because help lists the table that it is itself in.
-func commands() []command {
-	return []command{
+// rowcast is a function because help lists the table that it is itself in.
+func rowcast() family {
+	return family{"rowcast", "A realtime server whose only authority is Postgres.", []command{
 		{"serve", "run the server", runServe},
 		{"dev", "run a server on a throw-away Postgres with the chat sample", runDev},
 		{"migrate", "apply, undo, list or print the migrations", runMigrate},
@@ -58,13 +61,13 @@ func commands() []command {
 		{"health", "ask a running server whether it is ready", runHealth},
 		{"version", "print the version", runVersion},
 		{"help", "print this, or the help of a subcommand", runHelp},
-	}
+	}}
 }
 
 // run is the whole program. It prints at most one line to stderr when something is wrong.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	std := stdio{env: newEnvironment(env), out: stdout, err: stderr}
-	name, err := dispatch(ctx, args, std)
+	name, err := rowcast().dispatch(ctx, args, std)
 	var help helpAsked
 	var usage *usageError
 	switch {
@@ -82,38 +85,45 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	}
 }
 
-func dispatch(ctx context.Context, args []string, std stdio) (name string, err error) {
+func runHelp(ctx context.Context, args []string, std stdio) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return rowcast().help()
+	}
+	_, err := rowcast().dispatch(ctx, append(slices.Clone(args), "--help"), std)
+	return err
+}
+
+// family is what does nothing but lead to its commands.
+type family struct {
+	name, about string
+	commands    []command
+}
+
+// dispatch runs the command that args begin with, and gives its name.
+func (f family) dispatch(ctx context.Context, args []string, std stdio) (name string, err error) {
 	if len(args) == 0 {
-		return "", usagef("no subcommand; see rowcast help")
+		return "", usagef("no subcommand; see %s --help", f.name)
 	}
 	name, args = args[0], args[1:]
 	if name == "--help" || name == "-help" || name == "-h" {
-		return "", helpAsked(overview())
+		return "", f.help()
 	}
-	for _, c := range commands() {
+	for _, c := range f.commands {
 		if c.name == name {
 			return name, c.run(ctx, args, std)
 		}
 	}
-	return "", usagef("unknown subcommand %q; see rowcast help", name)
+	return "", usagef("unknown subcommand %q; see %s --help", name, f.name)
 }
 
-func runHelp(ctx context.Context, args []string, std stdio) error {
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		return helpAsked(overview())
-	}
-	_, err := dispatch(ctx, []string{args[0], "--help"}, std)
-	return err
-}
-
-func overview() string {
+func (f family) help() helpAsked {
 	var b strings.Builder
-	b.WriteString("Usage: rowcast SUBCOMMAND [flags]\n\nA realtime server whose only authority is Postgres.\n\nSubcommands:\n")
-	for _, c := range commands() {
+	fmt.Fprintf(&b, "Usage: %s SUBCOMMAND [flags]\n\n%s\n\nSubcommands:\n", f.name, f.about)
+	for _, c := range f.commands {
 		fmt.Fprintf(&b, "  %-9s %s\n", c.name, c.summary)
 	}
-	b.WriteString("\nrowcast SUBCOMMAND --help tells more.\n")
-	return b.String()
+	fmt.Fprintf(&b, "\n%s SUBCOMMAND --help tells more.\n", f.name)
+	return helpAsked(b.String())
 }
 
 // usageError is an error of whoever typed the command.
@@ -128,10 +138,11 @@ type helpAsked string
 
 func (helpAsked) Error() string { return "help was asked for" }
 
+// oneLine is what is wrong, as a terminal can show it: errors repeat what users, files and databases say.
 func oneLine(name string, err error) string {
 	text := strings.TrimSpace("rowcast "+name) + ": " + oneSpace(err)
 	if away := new(pgconn.ConnectError); errors.As(err, &away) {
 		text += "; rowcast doctor says what to do"
 	}
-	return text
+	return printable.Text(text)
 }

@@ -36,7 +36,7 @@ func TestUsage(t *testing.T) {
 		if got.code != exitGood || got.errout != "" {
 			t.Errorf("%q: %+v", args, got)
 		}
-		for _, c := range commands() {
+		for _, c := range rowcast().commands {
 			if !strings.Contains(got.out, "\n  "+c.name+" ") {
 				t.Errorf("%q does not list %s", args, c.name)
 			}
@@ -46,9 +46,11 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "rowcast: no subcommand; see rowcast help\n"},
-		{[]string{"swerve"}, "rowcast: unknown subcommand \"swerve\"; see rowcast help\n"},
-		{[]string{"help", "swerve"}, "rowcast help: unknown subcommand \"swerve\"; see rowcast help\n"},
+		{nil, "rowcast: no subcommand; see rowcast --help\n"},
+		{[]string{"swerve"}, "rowcast: unknown subcommand \"swerve\"; see rowcast --help\n"},
+		{[]string{"help", "swerve"}, "rowcast help: unknown subcommand \"swerve\"; see rowcast --help\n"},
+		{[]string{"help", "policy", "lnit"}, "rowcast help: unknown subcommand \"lnit\"; see rowcast policy --help\n"},
+		{[]string{"policy", "test", "no \x1b[31m\u202efile"}, "rowcast policy: open no �[31m�file: no such file or directory\n"},
 		{[]string{"version", "now"}, "rowcast version: unexpected argument \"now\"; see rowcast version --help\n"},
 	} {
 		if got := runProgram(t, nil, tt.args...); got.code != exitUsage || got.errout != tt.want || got.out != "" {
@@ -59,7 +61,7 @@ func TestUsage(t *testing.T) {
 
 func TestEverySubcommandHasHelp(t *testing.T) {
 	t.Parallel()
-	for _, c := range commands() {
+	for _, c := range rowcast().commands {
 		if c.name == "help" {
 			continue
 		}

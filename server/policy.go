@@ -1,50 +1,17 @@
 package main
 
-import (
-	"context"
-	"fmt"
-	"strings"
-)
+import "context"
 
-// policyCommands is a function for the same reason as commands.
-func policyCommands() []command {
-	return []command{
+// policyCommands are for those who write policies.
+func policyCommands() family {
+	return family{"rowcast policy", "For those who write policies.", []command{
 		{"lint", "find unsafe policies and grants", runPolicyLint},
 		{"test", "try what a file expects: who may receive and send what", runPolicyTest},
 		{"diff", "whom of those connected now a change would cut off or let in", runPolicyDiff},
-	}
+	}}
 }
 
-// runPolicy is for those who write policies.
 func runPolicy(ctx context.Context, args []string, std stdio) error {
-	if len(args) == 0 {
-		return usagef("say what to do: %s; see rowcast policy --help", strings.Join(policyNames(), ", "))
-	}
-	for _, c := range policyCommands() {
-		if c.name == args[0] {
-			return c.run(ctx, args[1:], std)
-		}
-	}
-	if args[0] == "--help" || args[0] == "-help" || args[0] == "-h" {
-		return helpAsked(policyOverview())
-	}
-	return usagef("unknown action %q: %s; see rowcast policy --help", args[0], strings.Join(policyNames(), ", "))
-}
-
-func policyNames() []string {
-	var names []string
-	for _, c := range policyCommands() {
-		names = append(names, c.name)
-	}
-	return names
-}
-
-func policyOverview() string {
-	var b strings.Builder
-	b.WriteString("Usage: rowcast policy " + strings.Join(policyNames(), "|") + " [flags]\n\nFor those who write policies.\n\n")
-	for _, c := range policyCommands() {
-		fmt.Fprintf(&b, "  %-6s %s\n", c.name, c.summary)
-	}
-	b.WriteString("\nrowcast policy ACTION --help tells more.\n")
-	return b.String()
+	_, err := policyCommands().dispatch(ctx, args, std)
+	return err
 }

@@ -64,8 +64,8 @@ func TestPolicyUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "say what to do: "},
-		{[]string{"lnit"}, `unknown action "lnit": `},
+		{nil, "no subcommand; see rowcast policy --help"},
+		{[]string{"lnit"}, `unknown subcommand "lnit"; see rowcast policy --help`},
 		{[]string{"lint"}, "DATABASE_URL is required: set it in the environment or give --database-url"},
 		{[]string{"lint", "--rule", "none"}, `there is no rule "none"; see rowcast policy lint --list`},
 		{[]string{"lint", "now"}, `unexpected argument "now"; see rowcast policy lint --help`},
@@ -74,7 +74,7 @@ func TestPolicyUsage(t *testing.T) {
 			t.Errorf("%q: %+v", tt.args, got)
 		}
 	}
-	for _, c := range policyCommands() {
+	for _, c := range policyCommands().commands {
 		got := runProgram(t, nil, "policy", c.name, "--help")
 		if got.code != exitGood || !strings.HasPrefix(got.out, "Usage: rowcast policy "+c.name) {
 			t.Errorf("%s: %+v", c.name, got)

@@ -61,7 +61,7 @@ rowcast token inspect T says what is wrong with a token.`, settingsNamed(tokenSe
 		return err
 	}
 	if problems := auth.Inspect(token, config.verifierOptions()).Problems; len(problems) > 0 {
-		fmt.Fprintln(std.err, "rowcast token: a server with these settings will refuse this token: "+problems[0])
+		fmt.Fprintln(std.err, printable.Text("rowcast token: a server with these settings will refuse this token: "+problems[0]))
 	}
 	_, err = fmt.Fprintln(std.out, token)
 	return err
