@@ -71,7 +71,7 @@ func (s *Session) join(m protocol.Message) {
 		return
 	}
 	if c.room.Private {
-		c.tenure = s.Decisions.Begin(c.name)
+		c.tenure = s.Decisions.Begin(c.name, c.claims.Subject, c.claims.Role)
 	}
 	sub := hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
 	if c.wantsReplay() {
@@ -79,6 +79,7 @@ func (s *Session) join(m protocol.Message) {
 	}
 	if !c.subscribe(sub) {
 		s.forget(c)
+		c.tenure.Ended(string(protocol.Disconnected))
 		c.answer(refusal(protocol.Disconnected))
 		return
 	}

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"rowcast/server/auth"
+	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/protocol"
@@ -161,6 +163,48 @@ func TestDisconnectFindsEveryToken(t *testing.T) {
 		}
 		s.Close()
 		h.Close()
+	}
+}
+
+// The decision log names whose joins were refused because he was disconnected.
+func TestJoinsAfterADisconnectAreRecorded(t *testing.T) {
+	t.Parallel()
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
+	defer h.Close()
+	var lines strings.Builder
+	recorder := decisions.New(decisions.Options{Log: true, Logger: slog.New(slog.NewTextHandler(&lines, nil)), Metrics: metrics.New()})
+	o := &Options{Hub: h, Verifier: verifier, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler), Decisions: recorder}
+	token := userToken(t, "ann")
+	claims, refused := verifier.Verify(token)
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	s := NewSession(o, protocol.V2, Identity{Claims: claims, Token: token}, &closable{})
+	defer s.Close()
+	join := func(topic string, private bool) {
+		s.Frame(false, fmt.Appendf(nil, `["1","1","realtime:%s","phx_join",{"config":{"private":%t}}]`, topic, private))
+	}
+	join("waiting", true) // until the hub hears the database
+	o.Disconnect("ann", "")
+	join("late", true)
+	join("open", false)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	recorder.Run(ended) // writes what is there
+	got := strings.Split(strings.TrimSpace(lines.String()), "\n")
+	if len(got) != 2 {
+		t.Fatalf("recorded: %q", got)
+	}
+	for i, topic := range []string{"waiting", "late"} {
+		for _, want := range []string{"event=refused", "topic=" + topic + " sub=ann role=anon", "code=Disconnected", "generation=0"} {
+			if !strings.Contains(got[i], want) {
+				t.Errorf("no %s in %s", want, got[i])
+			}
+		}
 	}
 }
 

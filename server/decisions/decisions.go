@@ -178,12 +178,15 @@ type Tenure struct {
 	next  Entry      // who it was about, and what the answer said beside rights
 }
 
-// Begin starts the record of a subscription; nil where nothing is recorded.
-func (r *Recorder) Begin(topic string) *Tenure {
+// Begin starts the record of a subscription of somebody; nil where nothing is recorded.
+func (r *Recorder) Begin(topic, subject, role string) *Tenure {
 	if r == nil {
 		return nil
 	}
-	return &Tenure{recorder: r, last: Entry{Topic: topic, Subscription: r.subscriptions.Add(1)}}
+	return &Tenure{
+		recorder: r, last: Entry{Topic: topic, Subscription: r.subscriptions.Add(1)},
+		next: Entry{Subject: subject, Role: role}, // it may be refused before anybody is asked
+	}
 }
 
 // Asked notes that the policies are asked about somebody.

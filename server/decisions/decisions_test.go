@@ -44,7 +44,7 @@ func TestNilRecorderTakesNothing(t *testing.T) {
 	r := New(Options{})
 	r.Record(Entry{})
 	r.Run(context.Background())
-	tenure := r.Begin("room")
+	tenure := r.Begin("room", "ann", "authenticated")
 	tenure.Asked("ann", "authenticated")
 	tenure.Answered("", "")
 	tenure.Decided(Right{}, Right{})
@@ -135,7 +135,7 @@ func TestThoseWhoStayAreConfirmed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Options{Log: true, Metrics: metrics.New()})
-		tenure := r.Begin("room")
+		tenure := r.Begin("room", "ann", "authenticated")
 		both := Right{true, true}
 		decide := func(right Right) {
 			tenure.Asked("ann", "authenticated")
