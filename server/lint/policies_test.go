@@ -104,6 +104,16 @@ var policyFixtures = map[string]fixture{
 			policy("reads members", `for select using (exists (select from members))`),
 		object: "function public.deep()", words: "SECURITY DEFINER",
 	},
+	"immutable_reads": {
+		good: members + helpers + `
+			create function room(id bigint) returns text language sql immutable as 'select format(''room:%s from members'', id) -- current_setting(...)';
+			create function year(at date) returns int language sql immutable return extract(year from at);
+			create function whole(m realtime.messages) returns boolean language sql immutable return m.topic = 'a';
+			create function is_member() returns boolean language sql stable as 'select exists (select from members where user_id = auth.uid())';` +
+			policy("calls", `for select using (is_member() and whole(messages) and year('2020-01-01') > 0 and topic = room(1))`),
+		bad:    `alter function is_member() immutable`,
+		object: "function public.is_member()", words: "is IMMUTABLE and reads public.members, settings (in auth.jwt()): ",
+	},
 	"pattern_from_data": {
 		good: members + policy("fixed", `for select using (topic like 'room:%' and topic ~ '^a ~ b' and extension like any (array['a%', 'b%'])
 				and event not ilike '%x%' and topic similar to 'a%' and exists (select from members m where m.slug = topic or m.slug <> topic))`),
@@ -213,7 +223,13 @@ func TestMorePolicies(t *testing.T) {
 			`for select using (open())`},
 		"a function that hides what it reads": {"unwatched", `create function hides() returns boolean language plpgsql as 'begin return exists (select from realtime.messages); end';`,
 			`for select using (hides())`},
-		"a view's table":            {"unwatched", members + `create view seen as select slug from members;`, `for select using (topic in (select slug from seen))`},
+		"a view's table": {"unwatched", members + `create view seen as select slug from members;`, `for select using (topic in (select slug from seen))`},
+		"a setting, kept": {"immutable_reads", `create function claim() returns text language plpgsql immutable as 'begin return current_setting(''request.jwt.claim.sub''); end';`,
+			`for select using (topic = claim())`},
+		"a topic, kept":             {"immutable_reads", `create function here() returns text language sql immutable return realtime.topic();`, `for select using (topic = here())`},
+		"a joined table, kept":      {"immutable_reads", members + `create function there() returns bigint language sql immutable begin atomic select count(*) from (values (1)) v join members m on true; end;`, `for select using (there() > 0)`},
+		"a table's policy, kept":    {"immutable_reads", members + `create function me() returns name language sql immutable as 'select current_user'; alter table members enable row level security; create policy own on members using (slug = me());`, `for select using (exists (select from members))`},
+		"a day, kept":               {"immutable_reads", `create function today() returns date language sql immutable as 'select current_date'; `, `for select using (today() > '2020-01-01')`},
 		"the end of a topic":        {"topic_collisions", members, `for select using (exists (select from members m where m.slug = right(topic, -5)))`},
 		"a name in a sub-select":    {"topic_collisions", members, `for select using (topic = 'room:' || (select m.slug from members m limit 1))`},
 		"a claim before the rest":   {"topic_collisions", helpers, `for select using (topic = (select auth.jwt() ->> 'org') || ':news')`},
