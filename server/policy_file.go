@@ -33,8 +33,9 @@ undone. FILE is YAML:
       cases: …                # as above
 
 Writes a line for every case, in the form of the Test Anything Protocol. Exit code 0: all is as expected, 1: something
-is not, or could not be tried, 2: FILE is not understood. DATABASE_URL is the server's role, a member of it, or a superuser.`,
-		settingsNamed("DATABASE_URL"))
+is not, or could not be tried, 2: FILE is not understood. DATABASE_URL is the server's role, a member of it, or a superuser.
+Give it ALLOWED_ROLES and BYPASS_ROLES of the server: tokens of other roles are refused, whatever policies say.`,
+		settingsNamed("DATABASE_URL", "ALLOWED_ROLES", "BYPASS_ROLES"))
 	config, text, err := flags.parseFile(args, std.env)
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ is not, or could not be tried, 2: FILE is not understood. DATABASE_URL is the se
 	if err := config.require("DATABASE_URL"); err != nil {
 		return err
 	}
-	failed, err := spec.Run(ctx, config.DatabaseURL, testLimits, std.out)
+	failed, err := spec.Run(ctx, config.DatabaseURL, testLimits, policies.Roles{Allowed: config.AllowedRoles, Bypass: config.BypassRoles}, std.out)
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("not as expected: %d", failed)
 	}

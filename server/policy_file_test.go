@@ -145,6 +145,44 @@ ok 4 - out
 	}
 }
 
+// Who is refused at the door may do nothing, whatever policies say; realtime.can() knows only the database.
+func TestPolicyTestKnowsTheServersRoles(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := db.Admin.Exec(t.Context(), `create policy everybody on realtime.messages using (true) with check (true)`); err != nil {
+		t.Fatal(err)
+	}
+	role, free := db.NewRole(t, ""), db.NewRole(t, "bypassrls")
+	if _, err := db.Admin.Exec(t.Context(), "grant usage on schema realtime to "+role+", "+free+"; grant select, insert on realtime.messages to "+role+", "+free); err != nil {
+		t.Fatal(err)
+	}
+	if !scalar[bool](t, db, "select realtime.can('receive', 'a', role => '"+role+"')") {
+		t.Error("can() asks for more than the policies")
+	}
+	file := written(t, "file.yaml", `
+cases:
+  - {name: may, as: {role: `+role+`}, topic: a, may: [receive, send]}
+  - {name: may not, as: {role: `+role+`}, topic: a, may_not: [send]}
+  - {name: free, as: {role: `+free+`}, topic: a, may: [receive]}
+`)
+	database := "DATABASE_URL=" + db.AdminURL
+	for _, tt := range []struct {
+		env  []string
+		want string
+	}{
+		{[]string{database}, "1..3\nnot ok 1 - may\n# line 3: as " + role + " may not receive, may not send on a (broadcast)\n# refused: role " + role + " is not in ALLOWED_ROLES\n" +
+			"ok 2 - may not\n# refused: role " + role + " is not in ALLOWED_ROLES\n" +
+			"not ok 3 - free\n# line 5: as " + free + " may not receive on a (broadcast)\n# refused: role " + free + " is not in ALLOWED_ROLES\n"},
+		{[]string{database, "ALLOWED_ROLES=" + role + " " + free, "BYPASS_ROLES="}, "1..3\nok 1 - may\nnot ok 2 - may not\n# line 4: as " + role + " may send on a (broadcast)\n" +
+			"not ok 3 - free\n# line 5: as " + free + " may not receive on a (broadcast)\n# role " + free + " bypasses row level security and is not in BYPASS_ROLES\n"},
+		{[]string{database, "ALLOWED_ROLES=" + role + " " + free, "BYPASS_ROLES=" + free}, "1..3\nok 1 - may\nnot ok 2 - may not\n# line 4: as " + role + " may send on a (broadcast)\nok 3 - free\n"},
+	} {
+		if got := runProgram(t, tt.env, "policy", "test", file); got.code != exitFinding || got.out != tt.want {
+			t.Errorf("%q: %+v, want %s", tt.env[1:], got, tt.want)
+		}
+	}
+}
+
 // What a file and the policies say does not steer the terminal.
 func TestPolicyTestIsPrintable(t *testing.T) {
 	t.Parallel()

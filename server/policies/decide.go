@@ -32,11 +32,12 @@ type Answer struct {
 // maxBatch is how many questions share a round trip.
 const maxBatch = 50
 
-// decide asks all questions, in order, as the server would. When ctx ends first it gives the answers that it has.
-func decide(ctx context.Context, t *postgres.Trial, questions []Question) ([]Answer, error) {
+// decide asks all questions, in order, as a server would on which these roles may bypass policies; nil: as the one that
+// started last would. When ctx ends first it gives the answers that it has.
+func decide(ctx context.Context, t *postgres.Trial, questions []Question, bypass []string) ([]Answer, error) {
 	answers := make([]Answer, 0, len(questions))
 	for len(answers) < len(questions) {
-		got, err := batch(ctx, t, questions[len(answers):min(len(questions), len(answers)+maxBatch)])
+		got, err := batch(ctx, t, questions[len(answers):min(len(questions), len(answers)+maxBatch)], bypass)
 		if err != nil {
 			return answers, fmt.Errorf("ask the policies: %w", err)
 		}
@@ -46,13 +47,13 @@ func decide(ctx context.Context, t *postgres.Trial, questions []Question) ([]Ans
 }
 
 // batch asks one round trip's questions. The answers are fewer when one took all of the time; there is at least one.
-func batch(ctx context.Context, t *postgres.Trial, questions []Question) ([]Answer, error) {
+func batch(ctx context.Context, t *postgres.Trial, questions []Question, bypass []string) ([]Answer, error) {
 	n := len(questions)
 	topics, extensions, roles, claims, headers := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	for i, q := range questions {
 		topics[i], extensions[i], roles[i], claims[i], headers[i] = q.Topic, q.Extension, q.Role, q.Claims, q.Headers
 	}
-	rows, err := t.Query(ctx, sql.PolicyDecide, topics, extensions, roles, claims, headers)
+	rows, err := t.Query(ctx, sql.PolicyDecide, topics, extensions, roles, claims, headers, bypass)
 	if err != nil {
 		return nil, err
 	}

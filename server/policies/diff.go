@@ -79,7 +79,7 @@ func Compare(ctx context.Context, url, script string, sessions *Sessions, l post
 	var before, after []Answer
 	// In a transaction of its own, and before: what is asked in the second waits for nothing but the script's own work.
 	err := postgres.Try(ctx, url, l, func(ctx context.Context, t *postgres.Trial) (err error) {
-		before, err = decide(ctx, t, questions)
+		before, err = decide(ctx, t, questions, nil)
 		return err
 	})
 	if err != nil {
@@ -91,7 +91,7 @@ func Compare(ctx context.Context, url, script string, sessions *Sessions, l post
 		if err := t.Script(held, script); err != nil {
 			return fmt.Errorf("run the script: %w", err)
 		}
-		after, err = decide(held, t, questions)
+		after, err = decide(held, t, questions, nil)
 		if err != nil && context.Cause(held) == ErrHeldTooLong {
 			err = fmt.Errorf("%w: %d of %d questions in %s", ErrHeldTooLong, len(after), len(questions), hold)
 		}

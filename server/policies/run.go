@@ -11,10 +11,13 @@ import (
 	"rowcast/server/printable"
 )
 
+// Roles are those of a server's configuration.
+type Roles struct{ Allowed, Bypass []string }
+
 // Run tries a file out and writes a line for every case, in the form of the Test Anything Protocol. All of it happens in one
 // transaction, which is undone. It gives how many cases are not as expected; an error says that some could not be tried.
-func (s *Spec) Run(ctx context.Context, url string, l postgres.Limits, out io.Writer) (failed int, err error) {
-	r := &report{out: out}
+func (s *Spec) Run(ctx context.Context, url string, l postgres.Limits, roles Roles, out io.Writer) (failed int, err error) {
+	r := &report{out: out, roles: roles}
 	planned := 0
 	for _, step := range s.steps() {
 		planned += len(step.Cases)
@@ -46,6 +49,7 @@ func (s *Spec) Run(ctx context.Context, url string, l postgres.Limits, out io.Wr
 // report is what has been written so far.
 type report struct {
 	out            io.Writer
+	roles          Roles
 	number, failed int
 	after          string // the last change
 }
@@ -59,7 +63,7 @@ func (r *report) try(ctx context.Context, t *postgres.Trial, cases []Case) error
 		}
 		questions[i] = q
 	}
-	answers, err := decide(ctx, t, questions)
+	answers, err := decide(ctx, t, questions, append([]string{}, r.roles.Bypass...)) // never nil
 	for i, a := range answers {
 		r.write(&cases[i], a)
 	}
@@ -68,6 +72,11 @@ func (r *report) try(ctx context.Context, t *postgres.Trial, cases []Case) error
 
 func (r *report) write(c *Case, a Answer) {
 	r.number++
+	role := c.As.role()
+	refused := a.Known && !slices.Contains(r.roles.Allowed, role) // at the door, before anybody asks policies
+	if refused {
+		a = Answer{Known: true, Reason: fmt.Sprintf("refused: role %s is not in ALLOWED_ROLES", role)}
+	}
 	var wrong []string
 	for action, may := range map[string]bool{"receive": a.Receive, "send": a.Send} {
 		switch {
@@ -81,7 +90,10 @@ func (r *report) write(c *Case, a Answer) {
 	}
 	if len(wrong) == 0 && a.Known {
 		fmt.Fprintf(r.out, "ok %d - %s\n", r.number, escape(c.Name))
-		if a.Code != "" { // as expected, and perhaps not for the reason that is meant
+		switch { // as expected, and perhaps not for the reason that is meant
+		case refused:
+			fmt.Fprintf(r.out, "# %s\n", oneLine(a.Reason))
+		case a.Code != "":
 			fmt.Fprintf(r.out, "# an error refuses: %s\n", oneLine(a.Reason))
 		}
 		return
@@ -89,7 +101,7 @@ func (r *report) write(c *Case, a Answer) {
 	r.failed++
 	fmt.Fprintf(r.out, "not ok %d - %s\n", r.number, escape(c.Name))
 	if !a.Known {
-		fmt.Fprintf(r.out, "# line %d: there is no role %s\n", c.Topic.Line, oneLine(c.As.role()))
+		fmt.Fprintf(r.out, "# line %d: there is no role %s\n", c.Topic.Line, oneLine(role))
 		return
 	}
 	slices.Sort(wrong)
