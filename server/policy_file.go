@@ -33,7 +33,8 @@ undone. FILE is YAML:
       cases: …                # as above
 
 Writes a line for every case, in the form of the Test Anything Protocol. Exit code 0: all is as expected, 1: something
-is not, or could not be tried, 2: FILE is not understood. DATABASE_URL is the server's role, a member of it, or a superuser.
+is not, or could not be tried, 2: FILE is not understood. DATABASE_URL is the server's role, a member of it, or a superuser:
+better not that, as policies' functions can then do what a superuser can.
 Give it ALLOWED_ROLES and BYPASS_ROLES of the server: tokens of other roles are refused, whatever policies say.`,
 		settingsNamed("DATABASE_URL", "ALLOWED_ROLES", "BYPASS_ROLES"))
 	config, text, err := flags.parseFile(args, std.env)
