@@ -58,6 +58,9 @@ const (
 	// slowFor is how long a topic on which a batch timed out is kept out of the batches, and maxSlow how many such
 	// topics are remembered.
 	slowFor, maxSlow = 30 * time.Second, 1024
+	// lockedFor is the same where a lock was waited for. That says little about the topic, and locks do not last: while one
+	// does, whoever is asked alone meets it sooner than that, and prolongs it.
+	lockedFor = 2 * time.Second
 )
 
 var decideLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second}
@@ -101,6 +104,10 @@ type ask struct {
 	trouble error // the last that it met
 }
 
+func (a *ask) question() question {
+	return question{a.Topic, a.Claims.Role, string(a.Claims.Raw), a.Headers, a.Presence}
+}
+
 // NewDecider prepares a decider; Run does the work.
 func NewDecider(o DeciderOptions) *Decider {
 	d := &Decider{options: o, slow: map[string]time.Time{}}
@@ -125,12 +132,21 @@ func (d *Decider) Ask(r Request, done func(Answer)) {
 	d.put(&ask{Request: r, done: done})
 }
 
-func (d *Decider) put(a *ask) {
-	if d.isSlow(a.Topic) {
-		d.of(a).slow.put(a)
-	} else {
-		d.of(a).quick.put(a)
+func (d *Decider) put(a *ask) { d.lane(a).put(a) }
+
+// putBack has requests asked again that were not answered, through no fault of theirs: before all who came later, or those
+// who come all the time would keep them from ever being answered.
+func (d *Decider) putBack(asks []*ask) {
+	for _, a := range slices.Backward(asks) {
+		d.lane(a).putFirst(a)
 	}
+}
+
+func (d *Decider) lane(a *ask) *lane {
+	if d.isSlow(a.Topic) {
+		return &d.of(a).slow
+	}
+	return &d.of(a).quick
 }
 
 func (d *Decider) of(a *ask) *lanes {
@@ -151,13 +167,20 @@ func (d *Decider) isSlow(topic string) bool {
 	return time.Now().Before(d.slow[topic])
 }
 
-func (d *Decider) setSlow(topic string) {
+func (d *Decider) setSlow(topic, code string) {
+	until := time.Now().Add(slowFor)
+	if code == lockTimedOut {
+		until = time.Now().Add(lockedFor)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if until.Before(d.slow[topic]) {
+		return
+	}
 	if len(d.slow) >= maxSlow {
 		clear(d.slow)
 	}
-	d.slow[topic] = time.Now().Add(slowFor)
+	d.slow[topic] = until
 }
 
 // Run decides until ctx ends.
@@ -179,25 +202,29 @@ func (d *Decider) Run(ctx context.Context) {
 	group.Wait()
 }
 
-// work decides what is in a lane. What has waited too long, behind slow policies, is given up unasked; what has turned out
-// to be slow meanwhile goes to its own lane.
+// work decides what is in a lane.
 func (d *Decider) work(ctx context.Context, l *lane, max int) {
 	for batch := l.take(max); batch != nil; batch = l.take(max) {
-		elsewhere := func(a *ask) bool {
-			switch {
-			case a.late():
-				d.answer(a, Answer{Err: cmp.Or(a.trouble, errLate)})
-			case max > 1 && d.isSlow(a.Topic):
-				d.put(a)
-			default:
-				return false
-			}
-			return true
-		}
-		if batch = slices.DeleteFunc(batch, elsewhere); len(batch) > 0 {
+		if batch = d.sift(l, batch); len(batch) > 0 {
 			d.decide(ctx, batch)
 		}
 	}
+}
+
+// sift leaves what is to be asked by this lane. What has waited too long, behind slow policies, is given up unasked; what has
+// turned out to be slow meanwhile, or not to be, goes to its own lane.
+func (d *Decider) sift(l *lane, batch []*ask) []*ask {
+	return slices.DeleteFunc(batch, func(a *ask) bool {
+		if a.late() {
+			d.answer(a, Answer{Err: cmp.Or(a.trouble, errLate)})
+			return true
+		}
+		due := d.lane(a)
+		if due != l {
+			due.put(a)
+		}
+		return due != l
+	})
 }
 
 // decide asks one batch and answers it.
@@ -217,7 +244,7 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 	}
 	for i, a := range batch { // also where the answers do not count: it would take as long again
 		if answer := answers[which[i]]; answer != nil && endsBatch(answer.Code) {
-			d.setSlow(a.Topic)
+			d.setSlow(a.Topic, answer.Code)
 		}
 	}
 	if err != nil {
@@ -238,6 +265,7 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		}
 		switch {
 		case saysNothing(answer.Code), answer.Code == timedOut && time.Since(start) < decideLimits.Statement:
+			a.single = true
 			d.again(ctx, a, answer.trouble())
 		case a.Fenced && answer.Code == timedOut: // the client may join again; that is then refused
 			d.answer(a, Answer{Err: answer.trouble()})
@@ -247,9 +275,7 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 			d.answer(a, *answer)
 		}
 	}
-	for _, a := range unasked {
-		d.put(a)
-	}
+	d.putBack(unasked)
 	if fence == nil {
 		return
 	}
@@ -276,14 +302,14 @@ func (a *ask) late() bool {
 	return time.Since(a.Since) > patience
 }
 
-// again has a request that met trouble decided by itself, or gives it up.
+// again has a request decided after a while that met trouble, or gives it up.
 func (d *Decider) again(ctx context.Context, a *ask, err error) {
 	if a.late() || ctx.Err() != nil {
 		d.answer(a, Answer{Err: err})
 		return
 	}
 	d.options.Logger.Debug("decision not made; trying again", "err", err)
-	a.single, a.trouble = true, err
+	a.trouble = err
 	time.AfterFunc(retryDelay, func() { d.put(a) })
 }
 

@@ -9,7 +9,7 @@ import (
 func TestLaneGroupsRoles(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name, queue string // a letter is a role, a capital one asks alone
+		name, queue string // a letter is a role and what is asked, a capital one asks alone
 		max         int
 		want        string // the batches
 	}{
@@ -20,14 +20,16 @@ func TestLaneGroupsRoles(t *testing.T) {
 		{"alone", "aAabB", 4, "aab A B"},
 		{"alone and first", "Aab", 4, "A ab"},
 		{"one at a time", "abA", 1, "a b A"},
-		{"no farther than the lookahead", "a" + strings.Repeat("b", 2*lookahead-1) + "a", 2, "ab" + strings.Repeat(" bb", lookahead-1) + " a"},
+		{"no farther than the lookahead", "a" + strings.Repeat("b", maxBatch*lookahead-1) + "a", 2, "ab" + strings.Repeat(" bb", maxBatch*lookahead/2-1) + " a"},
+		{"alone, with who asks the same", "AbaA", 4, "AA ba"},
+		{"one at a time, with who asks the same", "abab", 1, "aa bb"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var l lane
 			l.init()
 			for _, role := range test.queue {
-				l.put(&ask{Request: Request{Claims: Claims{Role: strings.ToLower(string(role))}}, single: role < 'a'})
+				l.put(&ask{Request: Request{Topic: string(role), Claims: Claims{Role: strings.ToLower(string(role))}}, single: role < 'a'})
 			}
 			var got []string
 			for len(l.asks) > 0 {

@@ -26,7 +26,7 @@ type question struct {
 func distinct(batch []*ask) (questions []question, which []int) {
 	known := make(map[question]int, len(batch))
 	for _, a := range batch {
-		q := question{a.Topic, a.Claims.Role, string(a.Claims.Raw), a.Headers, a.Presence}
+		q := a.question()
 		i, asked := known[q]
 		if !asked {
 			i = len(questions)

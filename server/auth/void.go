@@ -72,14 +72,17 @@ func (d *Decider) observed(fill func(*pgx.Batch), read func(pgx.BatchResults) er
 		}
 }
 
-// afterTrouble has a batch asked again that was not answered.
+// afterTrouble has a batch asked again that was not answered. Of verdicts that do not count nobody in it is the cause; of
+// other trouble somebody may be, so each is asked alone.
 func (d *Decider) afterTrouble(ctx context.Context, batch []*ask, err error) {
-	if errors.Is(err, errVoid) {
+	void := errors.Is(err, errVoid)
+	for _, a := range batch {
+		a.single, a.trouble = a.single || !void, err
+	}
+	if void {
 		d.options.Metrics.DecisionsVoid.Add(float64(len(batch)))
 		if err = d.options.Rights.Find(ctx); err == nil {
-			for _, a := range batch {
-				d.put(a)
-			}
+			d.putBack(batch)
 			return
 		}
 	}
