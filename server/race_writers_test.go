@@ -184,10 +184,9 @@ func (u *racer) join(c *client, room int) (ref string) {
 	return ref
 }
 
-// ask joins until the database can be asked, and gives the answer. While definitions, roles and locks change without pause on
-// a busy machine several answers in a row may be trouble, each of them after several seconds.
+// ask joins until the database can be asked, and gives the answer.
 func (u *racer) ask(r *race, c *client, room int) (status, reason string) {
-	for deadline := time.Now().Add(3 * patience); ; time.Sleep(retryPause) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(retryPause) {
 		u.mu.Lock()
 		ref := u.join(c, room)
 		u.mu.Unlock()

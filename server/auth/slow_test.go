@@ -31,12 +31,12 @@ func TestTopicsAreSlowForAWhile(t *testing.T) {
 				}
 				a := &ask{Request: Request{Topic: "t", Fenced: true, Since: time.Now()}}
 				d.put(a)
-				time.Sleep(tt.want - 1)
+				time.Sleep(tt.want - time.Nanosecond)
 				batch := d.sift(&d.changes.slow, d.changes.slow.take(1))
 				if len(batch) != 1 {
 					t.Fatalf("before %s is over: %d to be asked alone", tt.want, len(batch))
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				if left := d.sift(&d.changes.slow, batch); len(left) != 0 || len(d.changes.quick.asks) != 1 {
 					t.Errorf("after %s: %d to be asked alone, %d with others", tt.want, len(left), len(d.changes.quick.asks))
 				}

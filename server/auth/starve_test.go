@@ -3,8 +3,10 @@ package auth_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"rowcast/server/auth"
 	"rowcast/server/pgtest"
@@ -82,6 +84,27 @@ func TestRepeatedQuestionsAboutASlowTopicAreOne(t *testing.T) {
 	for _, a := range ask(t, d, append(requests, request("slow", "2"))...) {
 		if a.Err != nil || !a.Broadcast.Receive {
 			t.Fatalf("%+v", a)
+		}
+	}
+}
+
+// never has no verdict count.
+type never struct{ lenient }
+
+func (never) Counts(string, snapshot.Snapshot) bool { return false }
+
+// Who is not answered in time because definitions change without pause is not said to have waited for others.
+func TestVoidVerdictsAreSaidToBeTheCause(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db.Admin, policies)
+	d, run := deciderBy(t, db, 5, never{})
+	run()
+	for _, topic := range []string{"t-2", "sleep"} { // a policy that takes too long is not known to be the cause either
+		r := request(topic, "2")
+		r.Since = time.Now().Add(-2500 * time.Millisecond)
+		if a := ask(t, d, r)[0]; a.Err == nil || !strings.Contains(a.Err.Error(), "has changed") || a.Broadcast.Receive {
+			t.Errorf("%s: %+v", topic, a)
 		}
 	}
 }
