@@ -33,7 +33,11 @@ func (e ends) CaughtUp() {
 
 func startWithOutages(t *testing.T, change func(*Config)) *outages {
 	t.Helper()
-	db := pgtest.New(t)
+	return startWithOutagesOf(t, pgtest.New(t), change)
+}
+
+func startWithOutagesOf(t *testing.T, db *pgtest.DB, change func(*Config)) *outages {
+	t.Helper()
 	role := db.NewRole(t, "login")
 	caughtUp := make(chan struct{}, 100)
 	return &outages{startVia(t, db, func(c *Config) {
