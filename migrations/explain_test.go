@@ -239,6 +239,10 @@ func TestExplainIsLeftAloneByPolicies(t *testing.T) {
 					t.Errorf("the decision: %+v", one)
 				}
 			}
+			exec(t, conn, "reset statement_timeout")
+			if next := explain(t, conn, "good:a", ann, nil).where("server", "receive", "broadcast"); len(next) != 1 || next[0].Value != "true" {
+				t.Errorf("the next question on the same connection: %+v", next)
+			}
 			rows := value[int](t, admin(t, db), `select (select count(*) from public.seen)
 				+ (select count(*) from pg_proc where proname like '\_policy\_%' and pronamespace = 'realtime'::regnamespace)`)
 			if rows > 0 {

@@ -102,7 +102,7 @@ func TestSlowPolicies(t *testing.T) {
 		"create function public.gives_up() returns boolean language plpgsql as $$ begin raise exception using errcode = '57014'; end $$",
 		"create function public.stubborn() returns boolean language plpgsql as $$ begin perform public.slow(); return true; exception when query_canceled then return true; end $$",
 		"create policy stubborn_in on realtime.messages for select using (topic like 'stubborn %')",
-		"create policy stubborn_out on realtime.messages for insert with check (case when topic like 'stubborn %' then public.stubborn() and topic = 'stubborn out' end)",
+		"create policy stubborn_out on realtime.messages for insert with check (case when topic like 'stubborn %' then public.stubborn() and (topic = 'stubborn out' or topic = 'stubborn until' and realtime.valid_until(now() + interval '1 hour')) end)",
 		"create policy gives_up on realtime.messages for select using (case when topic = 'gives up' then public.gives_up() end)")
 	exec(t, conn, "set statement_timeout = '300ms'")
 	yes := answer{Receive: "yes", Send: "yes"}
@@ -118,6 +118,7 @@ func TestSlowPolicies(t *testing.T) {
 		// Whoever swallows the cancellation has used up the timer as well.
 		{"swallowed", []ask{allowed, {topic: "stubborn in"}, allowed}, []answer{yes, {Code: "57014", Reason: "send: the policies have used up statement_timeout"}}},
 		{"swallowed by send", []ask{{topic: "stubborn out"}, {topic: "slow in"}}, []answer{yes}},
+		{"swallowed before an instant", []ask{{topic: "stubborn until"}, allowed}, []answer{{Code: "57014", Reason: "receive or send: the policies have used up statement_timeout"}}},
 		{"none", []ask{allowed, allowed}, []answer{yes, yes}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -203,6 +203,51 @@ func TestDecisionLogEndsWithItsServer(t *testing.T) {
 	}
 }
 
+// The channels of a server that was killed end when its place did, though nobody says so before another one starts; those of the
+// servers beside it go on.
+func TestDecisionLogEndsWithAKilledServer(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	killed := startSeparate(t, db)
+	change := func(c *Config) { c.DecisionLog, c.AllowSecondNode = "sql", true }
+	r := beside(t, db, change)
+	r.awaitReady()
+	r.exec(listedPeople)
+	if _, status, reason := dial(t, killed.public, token(t, "ann", "authenticated", nil)).join("room", private()); status != "ok" {
+		t.Fatal(reason)
+	}
+	ben := r.joinAs("ben", "room")
+	r.logged("room", 2)
+	could := func(when time.Time) []string {
+		return r.rows(`select subject from realtime.who_could('room', $1)`, when)
+	}
+	both := time.Now()
+	if err := killed.process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("its place to expire", func() bool {
+		return scalar[bool](t, db, `select expires_at < clock_timestamp() from realtime._nodes where id <> $1`, r.lease.id)
+	})
+	expired := time.Now()
+	beside(t, db, change).awaitReady()
+	gone := r.rows(`select reason || ' ' || (at <= $1) from realtime.decisions where event = 'node_gone'`, expired)
+	if want := []string{killed.name + " true"}; !slices.Equal(gone, want) {
+		t.Errorf("gone: %q, want %q", gone, want)
+	}
+	for _, moment := range []struct {
+		when time.Time
+		want []string
+	}{{both, []string{"ann", "ben"}}, {expired, []string{"ben"}}, {time.Now(), []string{"ben"}}} {
+		if got := could(moment.when); !slices.Equal(got, moment.want) {
+			t.Errorf("could receive: %q, want %q", got, moment.want)
+		}
+	}
+	if !r.sync(db.Admin, 60*time.Second) {
+		t.Error("not in a minute: the one that is gone is waited for")
+	}
+	r.lives(ben, "room", false)
+}
+
 func TestDecisionLogIsWrittenUpWhenTheServerStops(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

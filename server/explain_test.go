@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"rowcast/server/explain"
 	"rowcast/server/pgtest"
+	"rowcast/server/postgres"
 )
 
 func TestExplainCommand(t *testing.T) {
@@ -98,6 +100,39 @@ func TestExplainTakesNoPolicyForItsOwnWord(t *testing.T) {
 	got = runProgram(t, []string{"DATABASE_URL=" + db.URL}, "explain", "--topic", "twice")
 	if got.code != exitFinding || !strings.Contains(got.errout, "leads to another verdict") || !strings.Contains(got.out, "\ndifference  receive broadcast  decide ") {
 		t.Errorf("a difference: %+v", got)
+	}
+}
+
+// A policy that sleeps is cut by the timer and named, and the next question is answered as if nothing had been.
+func TestExplainAfterAPolicyThatSleeps(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := db.Admin.Exec(t.Context(), `create policy sleeps on realtime.messages using (topic = 'awake' or topic = 'asleep' and pg_sleep(600) is not null)`); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := postgres.Open(t.Context(), db.PoolURL, 1) // so that the next question is asked on the same connection
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	report, err := explain.Ask(t.Context(), pool, explain.Question{Topic: "asleep", Subject: "u1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slept := slices.ContainsFunc(report.Rows, func(row explain.Row) bool {
+		return row.Name == "sleeps" && row.Value == "unknown 57014: canceling statement due to statement timeout"
+	})
+	decided := slices.ContainsFunc(report.Rows, func(row explain.Row) bool { return row.Subject == "server" && row.Value != "" })
+	if !slept || decided || report.Receive || report.Send || report.Differs {
+		t.Errorf("%+v", report)
+	}
+	const want = "is not decided on asleep: not asked: statement_timeout is used up"
+	if !strings.Contains(report.Summary, want) {
+		t.Errorf("the summary %q does not say %q", report.Summary, want)
+	}
+	next, err := explain.Ask(t.Context(), pool, explain.Question{Topic: "awake", Subject: "u1"})
+	if err != nil || !next.Receive || !next.Send || next.Differs {
+		t.Errorf("the next: %+v, %v", next, err)
 	}
 }
 

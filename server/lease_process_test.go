@@ -97,6 +97,7 @@ func TestLeaseProcess(t *testing.T) {
 	c := defaultConfig()
 	c.DatabaseURL, c.ListenDatabaseURL, c.JWTSecret, c.Addr, c.AdminAddr = pool, listen, testSecret, "127.0.0.1:0", "127.0.0.1:0"
 	c.DeafAfter, c.MaxReplayMessages = minDeafAfter, 0 // so whoever comes back is told everything
+	c.DecisionLog = "sql"                              // which outlives it
 	ctx, stop := context.WithCancel(context.Background())
 	in, err := newInstance(ctx, c, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {

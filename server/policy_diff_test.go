@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"rowcast/server/api"
 	"rowcast/server/pgtest"
@@ -19,9 +21,9 @@ type diffed struct {
 	opened map[*client]string // join refs in room a
 }
 
-func newDiffed(t *testing.T) *diffed {
+func newDiffed(t *testing.T, change func(*Config)) *diffed {
 	t.Helper()
-	r := start(t, pgtest.New(t), nil)
+	r := start(t, pgtest.New(t), change)
 	r.exec(allowMembers + `insert into members (user_id, room, muted) values ('u1', 'a', false), ('u2', 'a', false), ('u3', 'a', true), ('u1', 'b', false); grant all on members to dba`)
 	d := &diffed{r, append(databaseEnv(r.db), "ADMIN_ADDR="+r.admin.Addr().String()), map[*client]string{}}
 	tokens := map[string]string{}
@@ -76,7 +78,7 @@ const (
 
 func TestPolicyDiff(t *testing.T) {
 	t.Parallel()
-	d := newDiffed(t)
+	d := newDiffed(t, nil)
 	const head = "5 private sessions, 4 of them distinct, were decided before and after; everything is undone\n"
 	none := func(lost, mute, in, talk int) string {
 		return fmt.Sprintf("would lose receive: %d\nwould lose send: %d\nwould gain receive: %d\nwould gain send: %d\n", lost, mute, in, talk)
@@ -123,7 +125,7 @@ func TestPolicyDiff(t *testing.T) {
 // What cannot be found out is no success, changes nothing, and keeps nobody waiting for long.
 func TestPolicyDiffFails(t *testing.T) {
 	t.Parallel()
-	d := newDiffed(t)
+	d := newDiffed(t, nil)
 	d.exec(`create function slow() returns boolean language plpgsql as $$ begin perform pg_sleep(2); return true; end $$`)
 	const slow = "alter policy receive on realtime.messages using (slow())"
 	for script, want := range map[string]string{
@@ -132,7 +134,8 @@ func TestPolicyDiffFails(t *testing.T) {
 		"delete from members; commit":                     "no statement may begin or end a transaction",
 		"begin; delete from members; commit; select 1":    "no statement may begin or end a transaction",
 		"delete from members; do $$ begin commit; end $$": "no statement may begin or end a transaction",
-		"create index concurrently on members (room)":     "CREATE INDEX CONCURRENTLY cannot",
+		"create temp table a (id int primary key); create temp table b (id int references a deferrable initially deferred); insert into b values (1)": "violates foreign key constraint",
+		"create index concurrently on members (room)": "CREATE INDEX CONCURRENTLY cannot",
 		slow: " of 5 questions in 1s; --hold gives more",
 	} {
 		if got := d.diff(t, script, "--hold", "1s"); got.code != exitFinding || got.out != "" || !strings.Contains(got.errout, want) {
@@ -164,6 +167,46 @@ func TestPolicyDiffFails(t *testing.T) {
 	}
 }
 
+// Whom the policies say nothing about in time is counted as that, before and after, and is no success.
+func TestPolicyDiffCountsTheUndecided(t *testing.T) {
+	t.Parallel()
+	d := newDiffed(t, seldom)
+	d.exec(`create table held (n int); grant select on held to authenticated;
+		create function waits() returns boolean language plpgsql as $$ begin
+			if current_setting('request.jwt.claim.sub', true) = 'u2' then return exists (select from public.held); end if;
+			return true;
+		end $$`)
+	const (
+		waits  = `create policy waits on realtime.messages as restrictive for insert with check (waits());`
+		decide = "5 private sessions, 4 of them distinct, were decided before and after; everything is undone\nwould lose receive: 0\nwould lose send: 0\nwould gain receive: 0\nwould gain send: 0\n"
+	)
+	hold := func() (release func()) {
+		t.Helper()
+		tx, err := d.db.Admin.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "lock table held"); err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = tx.Rollback(context.Background()) }
+	}
+	diff := func(when, script string) {
+		t.Helper()
+		if !d.sync(d.db.Admin, 60*time.Second) { // so that the server has nothing to ask meanwhile, and waits for no lock
+			t.Fatal("not in a minute")
+		}
+		defer hold()()
+		want := result{exitFinding, decide + "could not be decided in time: 1\n", "rowcast policy: not decided: 1\n"}
+		if got := runProgram(t, d.env, "policy", "diff", written(t, "new.sql", script), "--hold", "60s", "--lock-timeout", "1s"); got != want {
+			t.Errorf("undecided %s: %+v, want %+v", when, got, want)
+		}
+	}
+	diff("afterwards", waits)
+	d.exec(waits)
+	diff("before", `drop policy waits on realtime.messages`)
+}
+
 // A right that was taken where nobody watches is named: the session lives on.
 func TestPolicyDiffNamesStaleSessions(t *testing.T) {
 	t.Parallel()
@@ -182,7 +225,7 @@ func TestPolicyDiffNamesStaleSessions(t *testing.T) {
 // The list is for programs on the same machine, and holds no token.
 func TestSessionsForOperators(t *testing.T) {
 	t.Parallel()
-	d := newDiffed(t)
+	d := newDiffed(t, nil)
 	ask := func(host string, headers map[string]string) *http.Response {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.admin.Addr().String()+"/sessions", nil)
 		if err != nil {

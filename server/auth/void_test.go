@@ -55,6 +55,65 @@ func TestWhoIsSlowIsKnownFromVoidVerdicts(t *testing.T) {
 	}
 }
 
+// discovered has verdicts count that were made by what it has found, as package rights does. It begins with what was there before.
+type discovered struct {
+	db     *pgtest.DB
+	digest atomic.Value // a string
+	xid    atomic.Uint64
+	finds  atomic.Int32
+}
+
+func (r *discovered) Counts(digest string, seen snapshot.Snapshot) bool {
+	return digest == r.digest.Load() && seen.Sees(snapshot.XID(r.xid.Load()))
+}
+
+func (r *discovered) Find(ctx context.Context) error {
+	r.finds.Add(1)
+	var digest, xid string
+	err := r.db.Admin.QueryRow(ctx, `select realtime._digest(), pg_current_xact_id()::text`).Scan(&digest, &xid)
+	if err != nil {
+		return err
+	}
+	number, err := snapshot.ParseXID(xid)
+	r.digest.Store(digest)
+	r.xid.Store(uint64(number))
+	return err
+}
+
+func (*discovered) Observes() bool   { return false }
+func (*discovered) Observed([]int64) {}
+
+// A verdict that does not count is nobody's answer: what has changed is found out first, and then it is asked again.
+func TestStaleVerdictsAreNoAnswers(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec(t, db.Admin, policies)
+	for name, spoil := range map[string]func(*discovered){
+		"the digest":  func(r *discovered) { r.digest.Store("of before") },
+		"what it saw": func(r *discovered) { r.xid.Store(1 << 62) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			rights := &discovered{db: db}
+			if err := rights.Find(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			d, run := deciderBy(t, db, 2, rights)
+			run()
+			if a := ask(t, d, request("t-2", "2"))[0]; a.Err != nil || !a.Broadcast.Receive {
+				t.Fatalf("before: %+v", a)
+			}
+			found := rights.finds.Load()
+			spoil(rights)
+			if a := ask(t, d, request("t-2", "2"))[0]; a.Err != nil || !a.Broadcast.Receive || a.Snapshot.IsZero() {
+				t.Errorf("%+v", a)
+			}
+			if rights.finds.Load() == found {
+				t.Error("answered by a verdict that does not count")
+			}
+		})
+	}
+}
+
 // lenient has every verdict count by its digest.
 type lenient struct{}
 
