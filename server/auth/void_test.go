@@ -11,6 +11,7 @@ import (
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
+	"rowcast/sql"
 )
 
 // deciderBy is a decider that asks rights which verdicts count, on so many connections; run starts it.
@@ -70,7 +71,7 @@ func (r *discovered) Counts(digest string, seen snapshot.Snapshot) bool {
 func (r *discovered) Find(ctx context.Context) error {
 	r.finds.Add(1)
 	var digest, xid string
-	err := r.db.Admin.QueryRow(ctx, `select realtime._digest(), pg_current_xact_id()::text`).Scan(&digest, &xid)
+	err := r.db.Admin.QueryRow(ctx, sql.Discover, false).Scan(&digest, &xid)
 	if err != nil {
 		return err
 	}
