@@ -234,6 +234,11 @@ func TestExplainIsLeftAloneByPolicies(t *testing.T) {
 			if value, _ := got.policy(t, "aaa", "send"); !stopped && value != "false" || stopped && !strings.HasPrefix(value, "unknown 57014: ") {
 				t.Errorf("the one after it is %s", value)
 			}
+			for _, one := range got.where("policy", "receive", "presence") {
+				if stopped && one.Name == "bad" && one.Value != "unknown 57014: the policies before it have used up statement_timeout" {
+					t.Errorf("the same policy, asked once more, is %s", one.Value)
+				}
+			}
 			for _, one := range got.where("server", "receive", "broadcast") {
 				if stopped && (one.Value != "" || one.Sentence != "not asked: statement_timeout is used up") {
 					t.Errorf("the decision: %+v", one)
