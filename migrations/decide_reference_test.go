@@ -55,7 +55,7 @@ var expressions = []string{
 	"public.raises(topic)", "public.asserts((select realtime.topic()))", "1 / (length(topic) - 1) is null", "public.member(topic)",
 	"exists (select from public.members m where m.sub = public.sub() and m.room = topic)",
 	"topic in (select room from public.members where sub = public.sub())", "exists (select from public.secrets)",
-	"id is not null", "payload is null and event is null", "not private",
+	"id is not null", "id is null", "row_to_json(messages) ->> 'id' is null", "payload is null and event is null", "not private",
 	"realtime.valid_until(now() + interval '1 hour')", "realtime.valid_until(now() - interval '1 hour')", "not realtime.valid_until('2999-01-01')",
 	"exists (select from public.members m where m.sub = public.sub() and m.room = topic and realtime.valid_until(m.until))",
 	"not exists (select from public.members m where m.sub = public.sub() and realtime.valid_until(m.until))",

@@ -100,6 +100,22 @@ func TestWhatPoliciesSee(t *testing.T) {
 	}
 }
 
+// What no message may be stored with is not allowed either, however the probe comes to its end.
+func TestChecksOfOthersHaveTheirSay(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"messages", "messages_default"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			_, conn := withPolicies(t, "create policy p on realtime.messages using (true)",
+				"alter table realtime."+where+" add constraint a_rule_of_ours check (topic not like 'closed%')")
+			got := decide(t, conn, ask{topic: "open"}, ask{topic: "closed"})
+			if got[0].Receive+got[0].Send != "yesyes" || got[1].Send != "no" || got[1].Code != "23514" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 // Whoever might not be held by the policies is refused before they are asked, with the reason in words.
 func TestUnfitRolesAreRefused(t *testing.T) {
 	t.Parallel()

@@ -23,11 +23,16 @@ func TestHostilePolicyFunctions(t *testing.T) {
 		name, body string // of a plpgsql function that gets topic m.topic; without a return of its own it ends in true
 		definer    bool
 		want, code string
+		checked    *answer // where a policy looks at the id, so that the probe has one and dies on our CHECK; nil: the same
 	}{
 		{name: "raises check_violation", body: raised + "'23514';", want: none, code: "23514"},
 		{name: "forges our own violation", body: raised + "'23514'" + forged + ";", want: none, code: "23514"},
 		{name: "forges that of another partition", body: raised + "'23514'" + strings.Replace(forged, "_messages_probe", "messages_default", 1) + ";", want: none, code: "23514"},
 		{name: "fails the CHECK of another table", body: "insert into public.positive values (-1);", want: none, code: "23514"},
+		{name: "raises not_null_violation", body: raised + "'23502';", want: none, code: "23502"},
+		{name: "forges the want of an id", body: raised + "'23502', schema = 'realtime', table = 'messages_default', column = 'id';", want: none, code: "23502"},
+		{name: "inserts a message without an id where it may", body: "perform set_config('realtime.topic', 'good:a', true); insert into realtime.messages (id, topic, extension) values (null, 'good:a', 'broadcast');", want: none, code: "23502"},
+		{name: "inserts one as owner", definer: true, body: "insert into realtime.messages (id, topic, extension) values (null, topic, 'broadcast');", want: none, code: "23502"},
 		{name: "fails another messages_probe", body: "insert into other.messages_default values (-1);", want: none, code: "23514"},
 		{name: "fails it as another role", definer: true, body: "insert into other.messages_default values (-1);", want: none, code: "23514"},
 		{name: "fails a domain's CHECK", body: "perform (-1)::other.positive;", want: none, code: "23514"},
@@ -48,8 +53,8 @@ func TestHostilePolicyFunctions(t *testing.T) {
 		{name: "writes a row", body: "insert into public.seen values (topic);", want: both},
 		{name: "creates a table", body: "create temp table pg_inherits (inhparent regclass, inhrelid regclass) on commit drop; drop table pg_inherits;", want: both},
 		{name: "notifies", body: `perform pg_notify('realtime', 'r {}');`, want: both},
-		{name: "switches the probe off", body: "perform set_config('realtime.probe', '', false);", want: "yes no", code: "RB001"},
-		{name: "switches it to another row", body: "perform set_config('realtime.probe', gen_random_uuid() || ' broadcast bad', true);", want: "yes no", code: "RB001"},
+		{name: "switches the probe off", body: "perform set_config('realtime.probe', '', false);", want: both, checked: &answer{Receive: "yes", Send: "no", Code: "RB001"}},
+		{name: "switches it to another row", body: "perform set_config('realtime.probe', gen_random_uuid() || ' broadcast bad', true);", want: both, checked: &answer{Receive: "yes", Send: "no", Code: "RB001"}},
 		{name: "broadcasts and allows", body: "perform realtime.send('{}', 'e', 'good:a');", want: both},
 		{name: "broadcasts and denies", body: "perform realtime.send('{}', 'e', 'good:a'); return false;", want: none},
 		{name: "broadcasts as owner and denies", definer: true, body: "perform realtime.send('{}', 'e', 'any'); return false;", want: none},
@@ -84,6 +89,14 @@ func TestHostilePolicyFunctions(t *testing.T) {
 			got := between(t, db, conn, ask{topic: "bad"})
 			if got.Receive+" "+got.Send != test.want || got.Code != test.code {
 				t.Errorf("%+v, want %s %s", got, test.want, test.code)
+			}
+			exec(t, admin(t, db), "create policy looks on realtime.messages using (id is null)")
+			want, code := test.want, test.code
+			if c := test.checked; c != nil {
+				want, code = c.Receive+" "+c.Send, c.Code
+			}
+			if got := between(t, db, conn, ask{topic: "bad"}); got.Receive+" "+got.Send != want || got.Code != code {
+				t.Errorf("with a policy that looks at the id: %+v, want %s %s", got, want, code)
 			}
 			if rows := value[int](t, admin(t, db), "select (select count(*) from public.seen) + (select count(*) from public.positive)"); rows > 0 {
 				t.Errorf("%d rows stay", rows)
