@@ -86,8 +86,8 @@ begin
   with recursive part(oid) as (
     select 'realtime.messages'::regclass::oid
     union all select inhrelid from part join pg_inherits on inhparent = part.oid)
-  select exists (select from part join pg_trigger on tgrelid = part.oid
-                  where tgtype::int & 7 = 7 and not tgisinternal and tgenabled <> 'D')  -- FOR EACH ROW, BEFORE, INSERT
+  select exists (select from pg_trigger
+                  where tgrelid = any (array(select oid from part)) and tgtype::int & 7 = 7 and not tgisinternal and tgenabled <> 'D')  -- FOR EACH ROW, BEFORE, INSERT
          or exists (select from pg_rewrite where ev_class = 'realtime.messages'::regclass),
          -- A row without an id dies before Postgres has read and planned our CHECK, which it does for each row, and which
          -- costs a quarter of a decision. Unless somebody could tell: a policy that looks at the id or at a whole row (varattno
@@ -97,8 +97,8 @@ begin
               where polrelid = 'realtime.messages'::regclass and (strpos(concat(polqual, polwithcheck), ':varattno 0 ') > 0 or exists (
                 select from pg_depend d where d.classid = 'pg_policy'::regclass and d.objid = p.oid and refclassid = 'pg_class'::regclass and refobjid = polrelid
                    and refobjsubid = (select attnum from pg_attribute where attrelid = 'realtime.messages'::regclass and attname = 'id'))))
-           or exists (select from part join pg_constraint on conrelid = part.oid
-                       where contype = 'c' and coninhcount = 0 and conname not in ('messages_probe', 'messages_payload_exclusive'))
+           or exists (select from pg_constraint
+                       where conrelid = any (array(select oid from part)) and contype = 'c' and coninhcount = 0 and conname not in ('messages_probe', 'messages_payload_exclusive'))
            then probe end
     into meddled, mark;
   if meddled then mark := probe; end if;  -- the CHECK compares the whole row
@@ -107,10 +107,10 @@ begin
   -- tables: one user's answer would be everybody's. So where policies call one, each probe is planned anew.
   select case when exists (
       select from pg_proc f join pg_language l on l.oid = prolang
-       where provolatile = 'i' and f.oid >= 16384 and lanname not in ('c', 'internal') and f.oid in (
+       where provolatile = 'i' and f.oid >= 16384 and lanname not in ('c', 'internal') and f.oid = any (array(
          select refobjid from pg_policy p join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
           where polrelid = 'realtime.messages'::regclass and refclassid = 'pg_proc'::regclass
-         union all select objid from realtime._dependencies d where d.classid = 'pg_proc'::regclass))
+         union all select objid from realtime._dependencies d where d.classid = 'pg_proc'::regclass)))
     then 'force_custom_plan' else current_setting('plan_cache_mode') end into plans;
 
   for i in 1 .. cardinality(topics) loop

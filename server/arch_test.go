@@ -54,7 +54,7 @@ var mayImport = map[string][]string{
 
 	"server/pgtest":      {"migrations", "sql", "server/postgres"}, // for tests and dev
 	"server/pgtest/with": {"server/pgtest"},
-	"server/bench":       {"sql", "server/postgres", "server/snapshot", "server/feed", "server/auth", "server/metrics", "server/pgtest"},
+	"server/bench":       {"sql", "server/postgres", "server/snapshot", "server/feed", "server/rights", "server/auth", "server/metrics", "server/pgtest"},
 	"server":             {"*"},
 }
 

@@ -42,8 +42,9 @@ type Answer struct {
 }
 
 const (
-	// maxBatch is how many requests share a round trip; more makes all wait for the slowest and gains little.
-	maxBatch = 50
+	// maxBatch is how many requests share a round trip. A round trip costs as much as twenty decisions under a simple policy;
+	// more than this makes all wait for the slowest and gains little.
+	maxBatch = 100
 	// workers is how many batches of each kind are decided at a time: policies take CPU, and two fill a small machine. Those
 	// over REST have one: beside joins, they get a third of the database's time.
 	workers, restWorkers = 2, 1

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"rowcast/server/feed"
 	"rowcast/server/snapshot"
@@ -40,8 +41,10 @@ func distinct(batch []*ask) (questions []question, which []int) {
 
 // ask is one round trip: limits, the decisions, and the fence that is queued behind them.
 func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fence) ([]*Answer, error) {
-	var topics, extensions, roles, claims, headers []string
-	var owner []int // of each array position: its question
+	n := 2 * len(questions)
+	topics, extensions, roles := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+	claims, headers := make([]string, 0, n), make([]string, 0, n)
+	owner := make([]int, 0, n) // of each array position: its question
 	for i, q := range questions {
 		for _, extension := range q.extensions() {
 			owner = append(owner, i)
@@ -69,15 +72,12 @@ func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fen
 			defer rows.Close()
 			got := 0
 			for ; rows.Next(); got++ {
-				if err := read(rows, answers, owner, extensions); err != nil {
+				if err := read(rows, &seen, answers, owner, extensions); err != nil {
 					return err
 				}
 			}
 			if err := rows.Err(); err != nil {
 				return err
-			}
-			if got > 0 {
-				seen = answers[owner[0]].Snapshot
 			}
 			// A request of which one extension was not asked is not answered.
 			for _, i := range owner[got:] {
@@ -100,23 +100,25 @@ func (q question) extensions() []string {
 	return []string{"broadcast"}
 }
 
-// read takes one row into the answer it belongs to.
-func read(rows pgx.Rows, answers []*Answer, owner []int, extensions []string) error {
+// read takes one row into the answer it belongs to. What has been seen is the same in all rows.
+func read(rows pgx.Rows, seen *snapshot.Snapshot, answers []*Answer, owner []int, extensions []string) error {
 	var request int
 	var receive, send *bool
 	var code, reason *string
-	var seen string
+	var text []byte
 	var validFor *float64
-	if err := rows.Scan(&request, &receive, &send, &code, &reason, &seen, &validFor); err != nil {
+	if err := rows.Scan(&request, &receive, &send, &code, &reason, (*pgtype.DriverBytes)(&text), &validFor); err != nil {
 		return err
 	}
 	i := owner[request-1]
-	if answers[i] == nil {
-		snap, err := snapshot.Parse(seen)
-		if err != nil {
+	if i == 0 && answers[i] == nil {
+		var err error
+		if *seen, err = snapshot.Parse(string(text)); err != nil {
 			return err
 		}
-		answers[i] = &Answer{Snapshot: snap}
+	}
+	if answers[i] == nil {
+		answers[i] = &Answer{Snapshot: *seen}
 	}
 	answer := answers[i]
 	right := &answer.Broadcast

@@ -16,6 +16,7 @@ import (
 	"rowcast/server/feed"
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
+	"rowcast/server/rights"
 	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
@@ -47,26 +48,36 @@ func (b *bench) decisions() (section, error) {
 	if err := b.sample(); err != nil {
 		return s, err
 	}
-	d, err := b.startDecider()
-	if err != nil {
-		return s, err
-	}
-	rates, err := b.decisionRates(d)
-	d.stop()
-	if err != nil {
-		return s, err
-	}
 	row := func(name string, ratios, own, base []float64) {
 		s.rows = append(s.rows, []string{
 			name, figure(median(ratios)), figure(slices.Min(ratios)), figure(slices.Max(ratios)), figure(median(own)), figure(median(base)),
 		})
 	}
-	row("joins", rates.joinRatios, rates.joins, rates.base)
-	row("asked again after a change", rates.againRatios, rates.again, rates.base)
-	row("one in each transaction", rates.singleRatios, rates.singles, rates.base)
-	s.bars = []bar{
-		{what: "decisions beside `select 1`", figure: median(rates.joinRatios), limit: decisionsLeast},
-		{what: "decisions beside those in a transaction each", figure: median(rates.joins) / median(rates.singles), limit: batchedLeast},
+	for _, policies := range []struct {
+		name   string
+		within func(func() error) error // has something done while they are in force
+		least  float64                  // of `select 1`
+	}{
+		{"one lookup", b.withLookup, decisionsLeast},
+		{"the sample's policies", func(do func() error) error { return do() }, 0},
+	} {
+		err := policies.within(func() error {
+			rates, err := b.decisionRates()
+			if err != nil {
+				return err
+			}
+			row(policies.name+": joins", rates.joinRatios, rates.joins, rates.base)
+			row(policies.name+": asked again after a change", rates.againRatios, rates.again, rates.base)
+			row(policies.name+": one in each transaction", rates.singleRatios, rates.singles, rates.base)
+			if policies.least > 0 {
+				s.bars = append(s.bars, bar{what: policies.name + ": decisions beside `select 1`", figure: median(rates.joinRatios), limit: policies.least})
+			}
+			s.bars = append(s.bars, bar{what: policies.name + ": decisions beside those in a transaction each", figure: median(rates.joins) / median(rates.singles), limit: batchedLeast})
+			return nil
+		})
+		if err != nil {
+			return s, err
+		}
 	}
 
 	public, private, err := b.joinRates(joinSockets)
@@ -77,7 +88,7 @@ func (b *bench) decisions() (section, error) {
 	return s, nil
 }
 
-// decider is the server's, with all it needs.
+// decider is the server's, with all it needs to know which verdicts count.
 type decider struct {
 	*auth.Decider
 	stop func()
@@ -107,9 +118,14 @@ func (b *bench) startDecider() (*decider, error) {
 	}
 	m, logger := metrics.New(), slog.New(slog.DiscardHandler)
 	f := feed.New(feed.Options{Pool: pool, ListenURL: b.database.url, Sink: nobody{}, Logger: logger, Metrics: m})
-	d := auth.NewDecider(auth.DeciderOptions{Pool: pool, Feed: f, BypassRoles: []string{"service_role"}, Logger: logger, Metrics: m})
+	w := rights.New(rights.Options{
+		Pool: pool, Install: true, PollEvery: time.Second, RecheckEvery: 5 * time.Second, Active: func() bool { return true },
+		Changed: func() {}, Recheck: func(int, int) bool { return true }, Logger: logger, Metrics: m,
+	})
+	d := auth.NewDecider(auth.DeciderOptions{Pool: pool, Feed: f, Rights: w, BypassRoles: []string{"service_role"}, Logger: logger, Metrics: m})
 	var group sync.WaitGroup
 	group.Go(func() { _ = f.Run(ctx) }) // a feed that cannot work is never heard
+	group.Go(func() { w.Run(ctx) })
 	group.Go(func() { d.Run(ctx) })
 	stop := func() { cancel(); group.Wait(); pool.Close() }
 	hearing := make(chan struct{})
@@ -132,7 +148,27 @@ type decisionRates struct {
 	joinRatios, againRatios, singleRatios []float64
 }
 
-func (b *bench) decisionRates(d *decider) (r decisionRates, err error) {
+// withLookup has something done under policies that cost least, instead of the sample's.
+func (b *bench) withLookup(do func() error) error {
+	if err := b.ask("lookup"); err != nil {
+		return err
+	}
+	err := do()
+	if err == nil {
+		err = b.ask("lookup_end")
+	}
+	if err == nil {
+		err = b.samplePolicies()
+	}
+	return err
+}
+
+func (b *bench) decisionRates() (r decisionRates, err error) {
+	d, err := b.startDecider()
+	if err != nil {
+		return r, err
+	}
+	defer d.stop()
 	conns, done, err := dial(b.ctx, b.database.url, baseConns)
 	if err != nil {
 		return r, err

@@ -40,21 +40,37 @@ func (b *bench) sample() error {
 	if _, err := postgres.ApplyAuth(b.ctx, b.database.url); err != nil {
 		return err
 	}
-	policy, err := sql.Policies.ReadFile("policies/room_members.sql")
+	conns, done, err := dial(b.ctx, b.database.admin, 1)
 	if err != nil {
-		return fmt.Errorf("read the policy: %w", err)
+		return err
 	}
-	conn, err := pgx.Connect(b.ctx, b.database.admin)
-	if err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
-	}
-	defer conn.Close(b.ctx)
-	for _, text := range []string{sql.Chat, question("fill"), string(policy)} {
-		if _, err := conn.Exec(b.ctx, text); err != nil {
+	defer done()
+	for _, text := range []string{sql.Chat, question("fill")} {
+		if _, err := conns[0].Exec(b.ctx, text); err != nil {
 			return fmt.Errorf("fill the database: %w", err)
 		}
 	}
+	if err := b.samplePolicies(); err != nil {
+		return err
+	}
 	b.sampled = true
+	return nil
+}
+
+// samplePolicies has the sample's policy on its rooms in force.
+func (b *bench) samplePolicies() error {
+	conns, done, err := dial(b.ctx, b.database.admin, 1)
+	if err != nil {
+		return err
+	}
+	defer done()
+	text, err := sql.Policies.ReadFile("policies/room_members.sql")
+	if err != nil {
+		return fmt.Errorf("read the policy: %w", err)
+	}
+	if _, err := conns[0].Exec(b.ctx, string(text)); err != nil {
+		return fmt.Errorf("load the policy: %w", err)
+	}
 	return nil
 }
 

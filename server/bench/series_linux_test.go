@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -28,14 +30,15 @@ func TestSeriesOnPostgres(t *testing.T) {
 	if err := b.sample(); err != nil {
 		t.Fatal(err)
 	}
-	d, err := b.startDecider()
-	if err != nil {
-		t.Fatal(err)
+	measure := func() error {
+		rates, err := b.decisionRates()
+		if err == nil && (median(rates.base) == 0 || median(rates.joins) == 0 || median(rates.again) == 0 || median(rates.singles) == 0 || len(rates.base) != 4) {
+			err = fmt.Errorf("%+v", rates)
+		}
+		return err
 	}
-	rates, err := b.decisionRates(d)
-	d.stop()
-	if err != nil || median(rates.base) == 0 || median(rates.joins) == 0 || median(rates.again) == 0 || median(rates.singles) == 0 || len(rates.base) != 4 {
-		t.Errorf("%+v, %v", rates, err)
+	if err := errors.Join(b.withLookup(measure), measure()); err != nil {
+		t.Error(err)
 	}
 	public, private, err := b.joinRates(20)
 	if err != nil || public == 0 || private == 0 {

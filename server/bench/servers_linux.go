@@ -152,7 +152,7 @@ func (b *bench) prepare() error {
 		return err
 	}
 	b.say("starting Postgres")
-	cluster, err := pgtest.Start(b.ctx, pgtest.Options{Progress: os.Stderr})
+	cluster, err := pgtest.Start(b.ctx, pgtest.Options{Progress: os.Stderr, Listen: true}) // few applications share a machine with their database
 	if err != nil {
 		return fmt.Errorf("start Postgres: %w", err)
 	}
