@@ -93,7 +93,10 @@ func (f *floor) serve(stop int) error {
 			case f.listener:
 				f.accept()
 			default:
-				f.readable(f.clients[fd])
+				// A process that is being started holds our sockets for a moment, also those that we have closed.
+				if c := f.clients[fd]; c != nil {
+					f.readable(c)
+				}
 			}
 		}
 		f.flush()
