@@ -116,6 +116,28 @@ func TestChecksOfOthersHaveTheirSay(t *testing.T) {
 	}
 }
 
+// A row without an id is not what policies are asked about: what is made of the id is there, and what no message may lack counts.
+func TestColumnsOfOthersHaveTheirSay(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ column, policy, want, code string }{
+		"made of the id":       {"short text generated always as (left(id::text, 8)) stored", "true", "yes yes", ""},
+		"wanted by the policy": {"short text generated always as (left(id::text, 8)) stored", "short is not null", "yes yes", ""},
+		"not wanted by it":     {"short text generated always as (left(id::text, 8)) stored", "short is null", "no no", ""},
+		"not null":             {"tenant text not null", "true", "no no", "23502"},
+		"with a default":       {"tenant text not null default 'us'", "tenant = 'us'", "yes yes", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			exec(t, admin(t, db), "alter table realtime.messages add column "+test.column,
+				"create policy p on realtime.messages using ("+test.policy+")")
+			if got := decide(t, server(t, db), ask{topic: "x"})[0]; got.Receive+" "+got.Send != test.want || got.Code != test.code {
+				t.Errorf("%+v, want %s %s", got, test.want, test.code)
+			}
+		})
+	}
+}
+
 // Whoever might not be held by the policies is refused before they are asked, with the reason in words.
 func TestUnfitRolesAreRefused(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,8 @@ func TestHostilePolicyFunctions(t *testing.T) {
 		{name: "forges the want of an id", body: raised + "'23502', schema = 'realtime', table = 'messages_default', column = 'id';", want: none, code: "23502"},
 		{name: "inserts a message without an id where it may", body: "perform set_config('realtime.topic', 'good:a', true); insert into realtime.messages (id, topic, extension) values (null, 'good:a', 'broadcast');", want: none, code: "23502"},
 		{name: "inserts one as owner", definer: true, body: "insert into realtime.messages (id, topic, extension) values (null, topic, 'broadcast');", want: none, code: "23502"},
+		{name: "inserts one by lines that read as our context", definer: true, body: "execute E'insert into realtime.messages (id, topic, extension)\\n values (null, $1, ''broadcast'') -- realtime._decide(' using topic;", want: none, code: "23502"},
+		{name: "inserts one in a function named as ours", definer: true, body: "perform hostile.own_decide(topic);", want: none, code: "23502"},
 		{name: "fails another messages_probe", body: "insert into other.messages_default values (-1);", want: none, code: "23514"},
 		{name: "fails it as another role", definer: true, body: "insert into other.messages_default values (-1);", want: none, code: "23514"},
 		{name: "fails a domain's CHECK", body: "perform (-1)::other.positive;", want: none, code: "23514"},
@@ -83,6 +85,7 @@ func TestHostilePolicyFunctions(t *testing.T) {
 				"create table other.messages_default (x int constraint messages_probe check (x > 0))",
 				"create domain other.positive as int constraint messages_probe check (value > 0)",
 				"grant all on public.positive, public.seen, other.messages_default to authenticated",
+				"create function hostile.own_decide(topic text) returns void language plpgsql as $$ begin insert into realtime.messages (id, topic, extension) values (null, topic, 'broadcast'); end $$",
 				"create function hostile.recurses(topic text) returns boolean language plpgsql"+mode+" as $$ begin "+test.body+" return true; end $$",
 				"create policy bad_in on realtime.messages for select using (case when topic = 'bad' then hostile.recurses(topic) end)",
 				"create policy bad_out on realtime.messages for insert with check (case when topic = 'bad' then hostile.recurses(topic) end)")
