@@ -79,9 +79,14 @@ func (d *Decider) ask(ctx context.Context, questions []question, fence *feed.Fen
 			if err := rows.Err(); err != nil {
 				return err
 			}
-			// A request of which one extension was not asked is not answered.
+			// A request of which one extension was not asked is not answered. Where it is the first, nobody else used up the time:
+			// asked like this again, it would have all who wait wait for nothing.
 			for _, i := range owner[got:] {
-				if answers[i] != nil && !endsBatch(answers[i].Code) {
+				switch {
+				case answers[i] == nil || endsBatch(answers[i].Code):
+				case i == 0:
+					answers[i] = &Answer{Snapshot: seen, Code: timedOut, Reason: extensions[0] + ": took the time of " + extensions[1] + " too"}
+				default:
 					answers[i] = nil
 				}
 			}
