@@ -183,10 +183,11 @@ begin
     when 'null' then 'is null, which counts as false'
     when 'error' then 'raises ' || substr(value, length('error ') + 1)
     when 'broken' then concat_ws(': ', format('cannot be executed (%s), so nothing is allowed whatever other policies say', substr(value, length('broken ') + 1)), nullif(mend, ''))
-    else concat_ws(': ', format('could not be evaluated by %I, only by the decision', current_user),
-      (select string_agg(distinct format('grant usage on schema %I to %I;', nspname, current_user), ' ') from pg_namespace n
-        where not has_schema_privilege(n.oid, 'usage')
-          and n.oid in (select relnamespace from pg_class where oid = any (readable) union select pronamespace from pg_proc where oid = any (callable)))) end
+    else case when value ~ '^unknown (57014|55P03)' then 'has not answered: ' || substr(value, length('unknown 57014: ') + 1)
+      else concat_ws(': ', format('could not be evaluated by %I, only by the decision', current_user),
+        (select string_agg(distinct format('grant usage on schema %I to %I;', nspname, current_user), ' ') from pg_namespace n
+          where not has_schema_privilege(n.oid, 'usage')
+            and n.oid in (select relnamespace from pg_class where oid = any (readable) union select pronamespace from pg_proc where oid = any (callable)))) end end
     || case when millis >= 100 then format(' (after %s ms)', millis) else '' end;
 end $$;
 -- +goose StatementEnd

@@ -126,7 +126,7 @@ func TestExplainAfterAPolicyThatSleeps(t *testing.T) {
 	if !slept || decided || report.Receive || report.Send || report.Differs {
 		t.Errorf("%+v", report)
 	}
-	const want = "is not decided on asleep: not asked: statement_timeout is used up"
+	const want = "is not decided on asleep: not asked: statement_timeout is used up; policy \"sleeps\" has not answered: canceling statement due to statement timeout"
 	if !strings.Contains(report.Summary, want) {
 		t.Errorf("the summary %q does not say %q", report.Summary, want)
 	}
