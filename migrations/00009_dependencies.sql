@@ -193,9 +193,12 @@ begin
       -- A trigger knows columns by name, a policy by number: a name may come to be another column's.
       union all select 'w ' || (select row(a.attrelid, a.attnum, a.attname, a.atttypid, a.attcollation)::text from pg_catalog.pg_attribute a where a.attrelid = w.relid and a.attname = column_)
         from realtime._watches w cross join lateral unnest(w.used) as u (column_) where w.relid = any (rels)
-      -- Checks of others on messages, which may call functions; and triggers of its partitions. Nothing that is inherited.
+      -- Checks, NOT NULL and generated columns of others on messages; and triggers of its partitions. Nothing that is inherited.
       union all select 'k ' || oid || ' ' || xmin from pg_catalog.pg_constraint
          where conrelid = any (parts) and contype = 'c' and coninhcount = 0 and conname not in ('messages_probe', 'messages_payload_exclusive')
+      union all select 'k ' || row(attnum, attnotnull, attgenerated)::text from pg_catalog.pg_attribute
+         where attrelid = 'realtime.messages'::regclass and attnum > 0
+           and (attgenerated <> '' or attnotnull and attname not in ('topic', 'extension', 'updated_at', 'inserted_at', 'id'))
       union all select 't ' || oid || ' ' || xmin from pg_catalog.pg_trigger
          where tgrelid = any (parts) and tgrelid <> 'realtime.messages'::regclass and not tgisinternal and tgparentid = 0
       union all select 'n ' || oid || ' ' || xmin from pg_catalog.pg_namespace where oid = any (schemas)

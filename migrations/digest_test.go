@@ -55,6 +55,9 @@ func TestDigestChanges(t *testing.T) {
 	statements := []string{
 		"create policy another on realtime.messages for insert to authenticated with check (false)",
 		"alter policy another on realtime.messages with check (true)",
+		"alter table realtime.messages alter event set not null",
+		"alter table realtime.messages alter event drop not null",
+		"alter table realtime.messages add short text generated always as (left(topic, 3)) stored",
 		"drop policy another on realtime.messages",
 		"create policy other on app.members for select using (false)",
 		"alter policy other on app.members using (true)",
