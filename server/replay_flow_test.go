@@ -206,7 +206,7 @@ func TestTooMuchBehindAReplay(t *testing.T) {
 	quick.wait("the messages", broadcastOf("a", "e"))
 	r.await("the end of the channel", func() bool { return counter(t, r, "realtime_channels_closed_total") == 1 })
 	_, f := c.until(isEvent("a", "system"))
-	if !strings.Contains(messageOf(f), "more were waiting for a decision than may wait") {
+	if messageOf(f) != protocol.MessagesWithheld.Because(protocol.TextTooManyHeld) {
 		t.Errorf("told %s", f.Payload)
 	}
 	c.until(isEvent("a", "phx_error"))

@@ -208,7 +208,7 @@ func (c *Channel) Ended(why hub.End, v hub.Verdict) {
 	case code == protocol.Unauthorized:
 		text = protocol.DenialRead(c.topic)
 	case code == protocol.MessagesWithheld:
-		text = code.Text(0, "more were waiting for a decision than may wait")
+		text = protocol.TextTooManyHeld
 	}
 	if c.conclude(code, text, event) {
 		c.logEnd(why, "sub", subject, "sqlstate", v.Code, "detail", v.Reason, "err", v.Err)
@@ -233,7 +233,7 @@ func (c *Channel) conclude(code protocol.Code, text, event string) bool {
 		return true
 	}
 	s.Metrics.ChannelsClosed.WithLabelValues(string(code)).Inc()
-	if code == protocol.Disconnected { // no client knows its sentences without the code
+	if code == protocol.Disconnected || code == protocol.MessagesWithheld { // no client knows their sentences without the code
 		text = code.Because(text)
 	}
 	c.system("system", protocol.StatusError, text)

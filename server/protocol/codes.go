@@ -99,6 +99,7 @@ const (
 	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
 	TextMessagesLost       = "Messages may have been lost while the database was not heard"
 	TextMessageDropped     = "A message was lost: it is too large, or cannot be read"
+	TextTooManyHeld        = "More messages were waiting for a decision about you than may wait"
 	TextBroadcastEvent     = "The event of a broadcast must be text"
 	TextTooManyBytes       = "Too many bytes per second"
 	TextTopicLength        = "A topic may be at most %d bytes long"
@@ -187,7 +188,7 @@ var table = []Entry{
 		Texts: []string{"You do not have permissions to write to this Channel topic: %s"}, REST: []string{TextRefused, TextSomeRefused}},
 	{Code: MessagePerSecondRateLimitReached, Where: InPushReply | InSystem | InREST,
 		Texts: []string{"Too many messages per second", TextTooManyBytes}, REST: []string{TextRateLimit, TextBatchSize, TextTooManyBytes}},
-	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped}},
+	{Code: MessagesWithheld, Where: InSystem, Texts: []string{"%d messages were withheld from you: %s", TextMessagesLost, TextMessageDropped, TextTooManyHeld}},
 	{Code: BinaryNotSupported, Where: InSystem,
 		Texts: []string{"A binary message was withheld from you: only wire version 2.0.0 can carry it"}},
 	{Code: ReplayGap, Where: InSystem,
