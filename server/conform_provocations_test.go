@@ -178,6 +178,15 @@ var troubleProvocations = []provocation{
 		_, message := s.neverDecided()
 		return message
 	}},
+	{code: protocol.MessagesWithheld, where: inSystem, counted: "realtime_withheld_total", label: "right_in_doubt", on: onDeaf, provoke: func(s *stage) string {
+		c, _ := s.member("a", private())
+		s.begin()
+		s.exec(`delete from members where user_id = 'u1'`)
+		s.exec(`select realtime.send('{}', 'e', 'a')`)
+		s.exec(`insert into members (user_id, room) values ('u1', 'a')`)
+		s.end()
+		return messageOf(c.wait("the word about the message", isWithheld(protocol.MessagesWithheld.Reason(1, "your rights changed while they were sent"))))
+	}},
 	{code: protocol.MessagesWithheld, where: inSystem, counted: channelsTotal, on: onFlooded, provoke: func(s *stage) string {
 		c, _ := s.member("a", private())
 		other, joinRef := s.memberAs("u2", "a", private())
