@@ -52,6 +52,7 @@ type race struct {
 	role   string        // of the users whom the writers are after
 	gone   string        // a role that comes and goes
 	pool   *pgxpool.Pool // as a superuser
+	slot   string        // keeps the order of commits
 	said   func() string // the server's log
 	rng    *rand.Rand
 	racers []*racer // all of them; the first raceUsers are whom the writers are after
@@ -198,6 +199,7 @@ func newRace(t *testing.T, o raceOptions) *race {
 	}
 	r.running = launch(t, db, in)
 	r.awaitReady()
+	r.keepOrder()
 	for i := range raceUsers {
 		r.racers = append(r.racers, &racer{name: "u" + strconv.Itoa(i), role: r.role, shuttable: true})
 	}
@@ -244,6 +246,7 @@ func (r *race) run(rounds int, disturbances []disturbance) (violations []string,
 			for _, u := range append(r.racers[:raceUsers:raceUsers], steady) {
 				u.heartbeat()
 			}
+			r.place()
 		}
 		for i, d := range disturbances {
 			rng := rand.New(rand.NewPCG(r.rng.Uint64(), 3))
