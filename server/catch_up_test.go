@@ -31,13 +31,11 @@ func (e ends) CaughtUp() {
 	e.caughtUp <- struct{}{}
 }
 
+// startWithOutages has a cluster of its own: where others change roles, rights are in doubt, and what was sent meanwhile is
+// withheld.
 func startWithOutages(t *testing.T, change func(*Config)) *outages {
 	t.Helper()
-	return startWithOutagesOf(t, pgtest.New(t), change)
-}
-
-func startWithOutagesOf(t *testing.T, db *pgtest.DB, change func(*Config)) *outages {
-	t.Helper()
+	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t)
 	role := db.NewRole(t, "login")
 	caughtUp := make(chan struct{}, 100)
 	return &outages{startVia(t, db, func(c *Config) {

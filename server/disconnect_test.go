@@ -203,7 +203,7 @@ func TestForgedDisconnects(t *testing.T) {
 // What was said while the server was deaf is done when it hears again, and not done twice.
 func TestDisconnectInAnOutage(t *testing.T) {
 	t.Parallel()
-	o := startWithOutagesOf(t, pgtest.NewCluster(t, pgtest.Options{}).DB(t), nil) // its own: where others change roles, rights are in doubt, and what was sent meanwhile is withheld
+	o := startWithOutages(t, nil)
 	o.exec(allowMembers + `insert into members values ('u1', 'a'), ('u2', 'a')`)
 	join := func(user, room string, config map[string]any) *client {
 		t.Helper()
