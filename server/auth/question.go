@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"rowcast/server/feed"
 	"rowcast/server/snapshot"
@@ -110,18 +109,16 @@ func read(rows pgx.Rows, seen *snapshot.Snapshot, answers []*Answer, owner []int
 	var request int
 	var receive, send *bool
 	var code, reason *string
-	var text []byte
+	var text string
 	var validFor *float64
-	if err := rows.Scan(&request, &receive, &send, &code, &reason, (*pgtype.DriverBytes)(&text), &validFor); err != nil {
+	err := rows.Scan(&request, &receive, &send, &code, &reason, &text, &validFor)
+	if err == nil && request == 1 {
+		*seen, err = snapshot.Parse(text)
+	}
+	if err != nil {
 		return err
 	}
 	i := owner[request-1]
-	if i == 0 && answers[i] == nil {
-		var err error
-		if *seen, err = snapshot.Parse(string(text)); err != nil {
-			return err
-		}
-	}
 	if answers[i] == nil {
 		answers[i] = &Answer{Snapshot: *seen}
 	}

@@ -40,15 +40,8 @@ func (b *bench) sample() error {
 	if _, err := postgres.ApplyAuth(b.ctx, b.database.url); err != nil {
 		return err
 	}
-	conns, done, err := dial(b.ctx, b.database.admin, 1)
-	if err != nil {
+	if err := b.execute("fill the database", sql.Chat, question("fill")); err != nil {
 		return err
-	}
-	defer done()
-	for _, text := range []string{sql.Chat, question("fill")} {
-		if _, err := conns[0].Exec(b.ctx, text); err != nil {
-			return fmt.Errorf("fill the database: %w", err)
-		}
 	}
 	if err := b.samplePolicies(); err != nil {
 		return err
@@ -59,19 +52,11 @@ func (b *bench) sample() error {
 
 // samplePolicies has the sample's policy on its rooms in force.
 func (b *bench) samplePolicies() error {
-	conns, done, err := dial(b.ctx, b.database.admin, 1)
-	if err != nil {
-		return err
-	}
-	defer done()
 	text, err := sql.Policies.ReadFile("policies/room_members.sql")
 	if err != nil {
 		return fmt.Errorf("read the policy: %w", err)
 	}
-	if _, err := conns[0].Exec(b.ctx, string(text)); err != nil {
-		return fmt.Errorf("load the policy: %w", err)
-	}
-	return nil
+	return b.execute("load the policy", string(text))
 }
 
 // members are sessions of n people in their own rooms, of which there are few.
@@ -94,13 +79,20 @@ func members(n, rooms int) ([]session, []int, error) {
 
 // ask has the database do one thing.
 func (b *bench) ask(name string) error {
+	return b.execute(fmt.Sprintf("ask %s of the database", name), question(name))
+}
+
+// execute has a superuser run scripts, one after the other.
+func (b *bench) execute(what string, scripts ...string) error {
 	conns, done, err := dial(b.ctx, b.database.admin, 1)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if _, err := conns[0].Exec(b.ctx, question(name)); err != nil {
-		return fmt.Errorf("ask %s of the database: %w", name, err)
+	for _, script := range scripts {
+		if _, err := conns[0].Exec(b.ctx, script); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 	}
 	return nil
 }
