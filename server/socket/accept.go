@@ -42,7 +42,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal)
 		return
 	}
-	c := newConn(s)
+	c := newConn(s, r.RemoteAddr)
+	h, broken := c.begin(open)
 	var err error
 	c.ws, err = websocket.Accept(&hijacker{w, c}, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the origin was looked at above
@@ -51,6 +52,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil { // answered by Accept
 		s.opt.Metrics.SocketsRefused.WithLabelValues(RefusedUpgrade).Inc()
 		s.opt.Logger.Warn("upgrade socket", "remote_addr", r.RemoteAddr, "error", err)
+		c.finish(h, c.settle(ClientGone))
 		return
 	}
 	limit := int64(-1)
@@ -64,7 +66,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	admitted = false
 	s.register(c)
-	go c.run(open)
+	c.opened()
+	go c.run(h, broken)
 }
 
 // checkUpgrade returns what is wrong with a request as a WebSocket handshake (RFC 6455, section 4.2.1), or "".

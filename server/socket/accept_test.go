@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func upgradeRequest(t *testing.T, url string) *http.Request {
@@ -177,8 +178,54 @@ func TestUpgradeWithoutHijack(t *testing.T) {
 		if r.Count() != 0 {
 			t.Fatal("a socket without a connection")
 		}
+		if reason := await(t, (<-r.sessions).closed, "the handler to be told"); reason != ClientGone {
+			t.Fatalf("its handler was told %s", reason)
+		}
 	}
 	if n := r.metric(t, "realtime_sockets_refused_total", RefusedUpgrade); n != 2 {
 		t.Fatalf("%v refusals counted", n)
+	}
+}
+
+// Who has been told that the socket is open can be found: the sockets of a user may all be closed at any moment.
+func TestSocketIsKnownBeforeItsClientKnows(t *testing.T) {
+	t.Parallel()
+	dialled := make(chan struct{})
+	r := newRig(t, Options{}, func(*session) {
+		select {
+		case <-dialled:
+			t.Error("the handshake was answered before there was a handler")
+		case <-time.After(50 * time.Millisecond):
+		}
+	})
+	c := dial(t, r.listen(t))
+	close(dialled)
+	s := <-r.sessions
+	s.conn.Send(text("hello"))
+	c.expect(t, opText, "hello")
+}
+
+// What is done to a socket before its client knows of it takes effect when it does.
+func TestWhatIsDoneToASocketBeforeItIsOpen(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		do   func(*Conn)
+		want func(*client)
+	}{
+		{"it is closed", func(c *Conn) { c.Disconnect() }, func(c *client) { c.expectClose(t, codePolicy) }},
+		{"it is closed behind a frame", func(c *Conn) { c.Send(text("hello")); c.Disconnect() }, func(c *client) {
+			c.expect(t, opText, "hello")
+			c.expectClose(t, codePolicy)
+		}},
+		{"it is killed", func(c *Conn) { c.Kill(ClientGone) }, func(c *client) { c.expectEnd(t) }},
+	}
+	for _, tt := range tests {
+		r := newRig(t, Options{}, func(s *session) { tt.do(s.conn) })
+		c := dial(t, r.listen(t))
+		tt.want(c)
+		c.conn.Close()
+		await(t, (<-r.sessions).closed, tt.name)
+		await(t, r.empty(), "the socket to be forgotten")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -250,7 +251,10 @@ func newRig(t testing.TB, opt Options, prepare ...func(*session)) *rig {
 				for _, p := range prepare {
 					p(s)
 				}
-				r.sessions <- s
+				go func() {
+					s.awaitOpen()
+					r.sessions <- s
+				}()
 				return s
 			}, nil
 		}
@@ -259,6 +263,15 @@ func newRig(t testing.TB, opt Options, prepare ...func(*session)) *rig {
 	r.Start()
 	t.Cleanup(r.Close)
 	return r
+}
+
+// awaitOpen waits until the socket is open, or will not be: the handler is there before.
+func (s *session) awaitOpen() {
+	for opening := true; opening && len(s.closed) == 0; runtime.Gosched() { // no sleep: tests count the seconds
+		s.conn.mu.Lock()
+		opening = s.conn.opening
+		s.conn.mu.Unlock()
+	}
 }
 
 func echoing(s *session) { s.echo = true }

@@ -17,6 +17,7 @@ import (
 type Conn struct {
 	server   *Server
 	id       [16]byte
+	remote   string
 	tap      tap
 	raw      syscall.RawConn // the connection's descriptor; nil where it is no plain socket
 	ws       *websocket.Conn // used by the reader only
@@ -26,6 +27,7 @@ type Conn struct {
 	shut     atomic.Bool  // no frame is accepted or handed to the handler any more; set under mu
 
 	mu        sync.Mutex // guards what follows; held across writes, which do not wait
+	opening   bool       // the handshake is not answered: there is nothing yet to write to, nor to close
 	queue     queue
 	unflushed bool   // somebody has promised to Flush
 	writing   bool   // a goroutine writes what the socket did not take at once
@@ -38,8 +40,8 @@ type Conn struct {
 	drained   []func() // to be called when nothing waits
 }
 
-func newConn(s *Server) *Conn {
-	c := &Conn{server: s}
+func newConn(s *Server, remote string) *Conn {
+	c := &Conn{server: s, remote: remote, opening: true}
 	rand.Read(c.id[:]) // never fails: the runtime ends the program rather than return an error
 	c.lastRead.Store(s.now())
 	return c
@@ -49,7 +51,7 @@ func newConn(s *Server) *Conn {
 func (c *Conn) ID() string { return hex.EncodeToString(c.id[:]) }
 
 // RemoteAddr is the peer's address as the kernel knows it.
-func (c *Conn) RemoteAddr() string { return c.tap.RemoteAddr().String() }
+func (c *Conn) RemoteAddr() string { return c.remote }
 
 // Handler is what the Opener returned, or nil while it has not returned yet.
 func (c *Conn) Handler() Handler {
@@ -143,9 +145,13 @@ func (c *Conn) cutLocked(reason Reason) {
 	c.shut.Store(true)
 	c.queue.drop()
 	c.drainedLocked()
-	if c.read && !c.writing {
-		return // closed already
+	if c.opening || c.read && !c.writing {
+		return // see opened; or closed already
 	}
+	c.dropLocked()
+}
+
+func (c *Conn) dropLocked() {
 	// A peer that does not take its bytes would keep them in the kernel's memory long after us: throw them away.
 	go drop(c.tap.Conn, c.reason == SlowReader || c.reason == WriteTimeout)
 }
@@ -158,6 +164,18 @@ func drop(raw net.Conn, abort bool) {
 		t.SetLinger(0)
 	}
 	raw.Close()
+}
+
+// opened tells that the handshake has been answered. What was done to the socket before takes effect now.
+func (c *Conn) opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opening = false
+	if c.cut {
+		c.dropLocked()
+		return
+	}
+	c.writeLocked()
 }
 
 // settle records why the socket ended, unless that is known already, and returns it.

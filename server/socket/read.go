@@ -20,14 +20,8 @@ const (
 // readMemory is borrowed when a message begins and given back when it was handled: an idle socket holds none.
 var readMemory = sync.Pool{New: func() any { b := make([]byte, 0, firstRead); return &b }}
 
-// run is the socket's one goroutine: it opens the handler, feeds it, and tells it why the socket ended.
-func (c *Conn) run(open Opener) {
-	var h Handler
-	err := c.guard("open", func() error {
-		h = open(c)
-		c.handler.Store(&h)
-		return nil
-	})
+// run is the socket's one goroutine: it feeds the handler, and tells it why the socket ended. err: there is none, for that reason.
+func (c *Conn) run(h Handler, err error) {
 	if err == nil {
 		err = c.guard("frame", func() error { return c.readFrames(h) })
 	}
@@ -40,14 +34,29 @@ func (c *Conn) run(open Opener) {
 		c.Kill(reason)
 	}
 	c.server.closed(c, reason)
-	if h != nil {
-		c.guard("closed", func() error { h.Closed(reason); return nil })
-	}
+	c.finish(h, reason)
 	if code != 0 {
 		io.Copy(io.Discard, c.tap.Conn) // see dismiss
 	}
 	c.ws.CloseNow() // the connection itself stays open until the queue is written, see tap.Close
 	c.depart()
+}
+
+// begin has the socket's handler made, before the client can take the socket for open.
+func (c *Conn) begin(open Opener) (h Handler, err error) {
+	err = c.guard("open", func() error {
+		h = open(c)
+		c.handler.Store(&h)
+		return nil
+	})
+	return h, err
+}
+
+// finish tells the handler, if there is one, that the socket is gone.
+func (c *Conn) finish(h Handler, reason Reason) {
+	if h != nil {
+		c.guard("closed", func() error { h.Closed(reason); return nil })
+	}
 }
 
 // errPanic stands for a handler that panicked: its socket ends, the others go on.

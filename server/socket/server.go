@@ -41,11 +41,11 @@ type Options struct {
 	Metrics *metrics.Metrics
 }
 
-// An Opener is called once, after the upgrade, on the socket's own goroutine, before the first frame is read.
+// An Opener is called once, before the client is told that the socket is open: whoever is to end the sockets of its user
+// finds this one from then on. It may close the socket, and send.
 type Opener func(c *Conn) Handler
 
-// A Handler receives what the client sends. Its methods are called one at a time, on the socket's own goroutine, but for
-// InUse.
+// A Handler receives what the client sends. Its methods are called one at a time, on one goroutine, but for InUse.
 type Handler interface {
 	// Frame is one whole message. Its data is valid only during the call.
 	Frame(binary bool, data []byte)

@@ -136,7 +136,7 @@ func (c *Conn) giveUpLocked() {
 // socket (TLS), a goroutine sees to the rest and ends with it. Nothing waits here.
 func (c *Conn) writeLocked() {
 	c.unflushed = false
-	if c.writing || c.cut {
+	if c.writing || c.cut || c.opening {
 		return
 	}
 	if c.queue.len() == 0 {
