@@ -23,6 +23,7 @@ import (
 	"rowcast/server/postgres"
 	"rowcast/server/presence"
 	"rowcast/server/rights"
+	"rowcast/server/snapshot"
 	"rowcast/server/socket"
 )
 
@@ -185,7 +186,7 @@ func (in *instance) rightsOptions() rights.Options {
 	return rights.Options{
 		Pool: in.pool, Install: in.config.Watch == "auto", PollEvery: in.config.RightsPollInterval, RecheckEvery: in.config.RecheckInterval,
 		Active:  func() bool { return in.lease.holds() && in.house.prepared.Load() },
-		Changed: func() { in.hub.Mark(hub.Mark{}) }, Recheck: in.hub.Recheck,
+		Changed: func(seen snapshot.Snapshot) { in.hub.Mark(hub.Mark{Seen: seen}) }, Recheck: in.hub.Recheck,
 		Logger: in.component("rights"), Metrics: in.metrics,
 	}
 }

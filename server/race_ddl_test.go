@@ -39,7 +39,12 @@ func (r *race) shutByDDL(rng *rand.Rand) {
 	} else {
 		r.do(of(ddl.shut))
 	}
-	c.wait("the end of the channel after "+ddl.shut, isEnd(room))
+	end := c.wait("the end of the channel after "+ddl.shut, isEnd(room))
+	if end.Event != "phx_close" { // it was ended by trouble, which says nothing about the DDL
+		if status, _ := canary.ask(r, c, room); status == "ok" {
+			r.violate("canary joins room %d after %s", room, ddl.shut)
+		}
+	}
 	if !r.triggers {
 		r.do(strings.TrimPrefix(fmt.Sprintf(note, "shut"), "; "))
 	}

@@ -27,7 +27,7 @@ var disturbances = []disturbance{
 	{"rights that end", 6, (*race).endingRight},
 	{"sync", 6, (*race).syncWithRevocations},
 	{"sync with disconnect", 10, (*race).syncWithDisconnect},
-	{"shut by DDL", 30, (*race).shutByDDL},
+	{"shut by DDL", 15, (*race).shutByDDL},
 	{"dropped role", 50, (*race).droppedRole},
 	{"tables of a moment ago", 40, (*race).tableOfAMomentAgo},
 	{"tables of this moment", 40, (*race).tableOfThisMoment},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -174,7 +175,7 @@ func (r *race) judge() (messages, deliveries int) {
 				for _, n := range numbers {
 					switch first, ok := had[u.name][n]; {
 					case !ok:
-						r.violate("%s received message %d of room %d without the right", u.name, n, room)
+						r.violate("%s received message %d of room %d without the right: %s", u.name, n, room, lately(history, u, room, n))
 					case i < first:
 						r.violate("%s received message %d of room %d on socket %d, after it was disconnected; it has opened %d since", u.name, n, room, i, len(u.sockets)-first)
 					}
@@ -187,6 +188,24 @@ func (r *race) judge() (messages, deliveries int) {
 	}
 	return messages, deliveries
 }
+
+// lately is what happened to a user's right before a message was sent.
+func lately(history []event, u *racer, room, message int) string {
+	const most = 4
+	var all []string
+	for _, e := range history {
+		switch {
+		case e.kind == "send" && e.message == message:
+			return fmt.Sprintf("%s, sent by transaction %d of %s", strings.Join(all[max(0, len(all)-most):], ", "), e.xid, e.at.Format(clockFormat))
+		case e.user == u.name && (e.room == room || e.kind == "disconnect"), u.shuttable && (e.kind == "shut" || e.kind == "open"):
+			all = append(all, fmt.Sprintf("%s by transaction %d of %s", e.kind, e.xid, e.at.Format(clockFormat)))
+		}
+	}
+	return "it was never sent"
+}
+
+// clockFormat is fine enough to tell transactions apart.
+const clockFormat = "15:04:05.000000"
 
 // withheld is how many messages of a room were said to be withheld from a member who never lost a right: DDL marks
 // everyone, and of what falls between two marks nobody can say.

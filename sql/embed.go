@@ -52,6 +52,9 @@ var Grants string
 //go:embed heartbeat.sql
 var Heartbeat string
 
+//go:embed snapshot.sql
+var Snapshot string
+
 //go:embed horizon.sql
 var Horizon string
 

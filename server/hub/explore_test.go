@@ -119,13 +119,13 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 	}{
 		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp barrier unsettled rechecks turns outlets delivered writing"},
 		{Subscription{}, "room outlet subject member gate history place counted held unsettled expiry turn rechecked"},
-		{gate{}, "state rights since waiting bytes marks markedAt round asking asked answered asks paced pace picture lost deafAt doubted missed"},
-		{waiting{}, "frame xid first last mixed strict"},
+		{gate{}, "state rights since waiting bytes marks markedAt round asking asked answered asks paced pace picture lost deafAt doubted overtaken missed"},
+		{waiting{}, "frame xid first last mixed strict seen"},
 		{heardMark{}, "xid nth"},
 		{history{}, "awaited last page given behind bytes"},
 		{expiry{}, "sub at timer"},
 		{marking{}, "mark mixed more many heard"},
-		{Mark{}, "XID Subject Topic Lenient"},
+		{Mark{}, "XID Subject Topic Lenient Seen"},
 	} {
 		typ := reflect.TypeOf(tt.of)
 		for i := range typ.NumField() {

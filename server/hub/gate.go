@@ -34,9 +34,10 @@ type gate struct {
 	picture picture // of who is present
 	lost    bool    // while in doubt, a message for the room that cannot be delivered; the member is not told yet
 
-	deafAt  uint64 // marks when the database fell silent; 0 while it is heard
-	doubted bool   // late frames may fall into a time without rights (see frame)
-	missed  int    // of those: withheld, and the member not yet told
+	deafAt    uint64            // marks when the database fell silent; 0 while it is heard
+	doubted   bool              // late frames may fall into a time without rights (see frame)
+	overtaken snapshot.Snapshot // so may late frames that this sees: the last mark's that has one (see Mark.Seen)
+	missed    int               // of those: withheld, and the member not yet told
 }
 
 type gateState uint8
@@ -55,8 +56,9 @@ type waiting struct {
 	xid    snapshot.XID // of the frame
 	first  heardMark
 	last   heardMark
-	mixed  bool // marks of several transactions, or that say so: anyone can forge one, with any transaction in it
-	strict bool // one of the marks is of the kind that withholds (see allow)
+	mixed  bool              // marks of several transactions, or that say so: anyone can forge one, with any transaction in it
+	strict bool              // one of the marks is of the kind that withholds (see allow)
+	seen   snapshot.Snapshot // of the last mark that has one (see Mark)
 }
 
 // heardMark is a mark as a gate remembers it.
@@ -79,6 +81,9 @@ func (g *gate) mark(m *marking, catchingUp bool) bool {
 	}
 	g.marks++
 	this, strict := heardMark{m.mark.XID, g.marks}, !m.mark.Lenient
+	if !m.mark.Seen.IsZero() {
+		g.overtaken = m.mark.Seen
+	}
 	if strict && g.state == gateHeld {
 		g.doubted = g.doubted || catchingUp
 		g.doubtSilence()
@@ -87,9 +92,12 @@ func (g *gate) mark(m *marking, catchingUp bool) bool {
 		run := &g.waiting[n-1]
 		run.mixed = run.mixed || m.mixed || run.last.xid != this.xid
 		run.last, run.strict = this, run.strict || strict
+		if !m.mark.Seen.IsZero() {
+			run.seen = m.mark.Seen
+		}
 		return true
 	}
-	g.waiting = append(g.waiting, waiting{first: this, last: this, mixed: m.mixed, strict: strict})
+	g.waiting = append(g.waiting, waiting{first: this, last: this, mixed: m.mixed, strict: strict, seen: m.mark.Seen})
 	return true
 }
 
@@ -119,7 +127,7 @@ func (g *gate) frame(f *protocol.Frame, xid snapshot.XID, late bool) frameFate {
 		return frameSkip
 	case !g.picture.wants(f):
 		return frameSkip
-	case late && g.doubted:
+	case late && (g.doubted || g.overtaken.Sees(xid)):
 		g.missed++
 		return frameSkip
 	case g.state == gateOpen:
@@ -149,35 +157,43 @@ type released struct {
 //
 // The answer speaks of one moment. A frame that lies between a mark and a later one, of which the answer has seen
 // something as well, may fall into a time without rights, lost and regained before we could ask: it is withheld. Only
-// lenient marks before it (a table without a subject, touched by every message, say) are too common for that.
+// lenient marks before it (a table without a subject, touched by every message, say) are too common for that. So may one
+// behind a mark that overtook it (see Mark.Seen).
 func (g *gate) allow(v Verdict) released {
 	g.answered = g.asked
 	if g.state == gateJoining {
 		return g.admit(v)
 	}
 	g.rights = v.Rights
-	lastSeen := -1 // the last run of which the answer saw something
+	lastSeen := -1 // the last run of which the answer saw something, or may have: of what has no transaction nobody can say
 	for i, w := range g.waiting {
-		if w.frame == nil && (w.mixed || g.saw(v, w.first)) {
+		if w.frame == nil && (w.mixed || w.first.xid == 0 || g.saw(v, w.first)) {
 			lastSeen = i
 		}
 	}
 	var out released
-	strict := false
+	strict, overtaken := false, snapshot.Snapshot{}
 	for i, w := range g.waiting {
 		if w.frame == nil {
 			if !g.sawAll(v, w) {
 				g.keep(i)
 				g.waiting[0].strict = g.waiting[0].strict || strict && i < lastSeen
+				if g.waiting[0].seen.IsZero() {
+					g.waiting[0].seen = overtaken
+				}
 				return out
 			}
 			strict = strict || w.strict
+			if !w.seen.IsZero() {
+				overtaken = w.seen
+			}
 			continue
 		}
+		doubtful := strict && (i < lastSeen || overtaken.Sees(w.xid))
 		switch {
 		case !g.passes(w.frame, w.xid):
-		case strict && i < lastSeen && g.picture.tear(w.frame):
-		case strict && i < lastSeen:
+		case doubtful && g.picture.tear(w.frame):
+		case doubtful:
 			out.withheld++
 		case g.picture.add(w.frame):
 			out.frames = append(out.frames, w.frame)

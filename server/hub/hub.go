@@ -119,6 +119,9 @@ type Mark struct {
 	Subject string
 	Topic   string
 	Lenient bool // too common to withhold frames around it (see gate.allow)
+	// Seen is for what nobody said in the order of commits: the database's messages that this snapshot sees may come after the
+	// mark, and were sent before it was known.
+	Seen snapshot.Snapshot
 }
 
 // aim is the metric label of a mark.

@@ -31,6 +31,9 @@ func (e *marking) merge(m marking) bool {
 		e.mark.XID = m.mark.XID
 	}
 	e.mark.Lenient = e.mark.Lenient && m.mark.Lenient
+	if !m.mark.Seen.IsZero() {
+		e.mark.Seen = m.mark.Seen
+	}
 	return true
 }
 

@@ -17,6 +17,7 @@ type commit struct {
 	message bool
 	allowed bool // whether the subject has the right after it
 	sees    bool // and that to who is present
+	open    bool // and DDL had not shut everybody out
 	mark    Mark
 	told    *told // the last time
 }
@@ -43,7 +44,20 @@ type database struct {
 	ended   snapshot.XID // the highest that was committed or rolled back
 	allowed bool
 	sees    bool
+
+	shut    bool   // by DDL, which no mark tells of: the digest is looked at from time to time
+	digest  uint64 // of the DDL so far
+	noticed uint64 // when it was last looked at; no verdict made under another counts
 }
+
+// define shuts everybody out, or lets them in again.
+func (d *database) define() {
+	d.shut = !d.shut
+	d.digest++
+}
+
+// opens tells whether who has the right may use it. What DDL takes away is gone when that is noticed.
+func (d *database) opens() bool { return !d.shut || d.noticed != d.digest }
 
 func (d *database) begin() { *d = database{next: 100, ended: 99, allowed: true, sees: true} }
 
@@ -83,7 +97,7 @@ func (d *database) commit(rng *rand.Rand) {
 	default:
 		c.message = true
 	}
-	c.allowed, c.sees = d.allowed, d.allowed && d.sees
+	c.allowed, c.sees, c.open = d.allowed, d.allowed && d.sees, d.opens()
 	d.commits = append(d.commits, c)
 }
 
@@ -165,6 +179,14 @@ func (m *model) lose() {
 	deaf{}.apply(m.worker)
 	m.backlog, m.late = nil, nil
 	m.questions = slices.DeleteFunc(m.questions, func(q *question) bool { return !q.first && q.asked >= 0 }) // fences are gone
+}
+
+// poll looks at the digest, whether or not the database is heard.
+func (m *model) poll() {
+	if m.noticed != m.digest {
+		m.noticed, m.marked = m.digest, true
+		m.mark(Mark{Seen: m.snapshot()})
+	}
 }
 
 // connect begins to catch up: the marks at once.

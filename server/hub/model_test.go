@@ -30,6 +30,7 @@ type question struct {
 	round    uint64
 	first    bool
 	asked    int // commits when Postgres looked; -1: it has not yet
+	digest   uint64
 	allowed  bool
 	sees     bool // who is present
 	snapshot snapshot.Snapshot
@@ -46,6 +47,7 @@ type play struct {
 	replays  bool // half of the members want what was before them
 	barriers bool
 	hasty    bool // barriers wait for nobody
+	defines  bool // DDL takes rights away and gives them back
 }
 
 type model struct {
@@ -134,7 +136,7 @@ func (m *model) Deliver(f *protocol.Frame) Outlet {
 	switch {
 	case this.commit == nil && !this.allowed:
 		m.violation("a client's frame delivered, sent while the server was deaf and the right gone")
-	case this.commit != nil && !this.commit.allowed:
+	case this.commit != nil && !(this.commit.allowed && this.commit.open):
 		m.violation("%v delivered, committed without the right", this.commit)
 	}
 	return nil
@@ -151,6 +153,13 @@ func (m *model) step() {
 	}
 	if m.barriers && m.rng.IntN(8) == 0 {
 		m.setBarrier()
+	}
+	if m.defines && m.rng.IntN(4) == 0 {
+		if m.rng.IntN(2) == 0 {
+			m.define()
+		} else {
+			m.poll()
+		}
 	}
 	switch m.rng.IntN(13) {
 	case 0, 1, 2:
@@ -182,7 +191,7 @@ func (m *model) step() {
 // disturb is what others do: clients send, and forge marks of transactions that were, will be, or never are.
 func (m *model) disturb() {
 	if m.rng.IntN(2) == 0 || !m.forgery {
-		lost := !m.allowed && (!m.connected || !m.to.allowed) // when the connection is there, only what comes next is unknown
+		lost := !m.opens() || !m.allowed && (!m.connected || !m.to.allowed) // when the connection is there, only what comes next is unknown
 		m.give(nil, !m.worker.deaf || !lost)
 		return
 	}
@@ -213,7 +222,7 @@ func (m *model) mark(mark Mark) {
 func (m *model) look() {
 	for _, q := range m.questions {
 		if q.asked < 0 {
-			q.asked, q.allowed, q.sees, q.snapshot = len(m.commits), m.allowed, m.sees, m.snapshot()
+			q.asked, q.digest, q.allowed, q.sees, q.snapshot = len(m.commits), m.digest, m.allowed && !m.shut, m.sees, m.snapshot()
 			return
 		}
 	}
@@ -224,6 +233,11 @@ func (m *model) answer() {
 	for i, q := range m.questions {
 		if q.asked < 0 || !q.first && (m.heard < q.asked || !m.connected) {
 			continue
+		}
+		if q.digest != m.noticed {
+			q.asked = -1 // it does not count
+			m.poll()
+			return
 		}
 		m.questions = append(m.questions[:i], m.questions[i+1:]...)
 		v := Verdict{Round: q.round, Snapshot: q.snapshot}
@@ -245,7 +259,8 @@ func (m *model) settle() {
 	for !m.connected || m.worker.deaf {
 		m.turn()
 	}
-	for range 10 * len(m.commits) {
+	m.poll()
+	for range 10*len(m.commits) + 1 {
 		m.hear()
 		m.catchUp()
 		m.look()
@@ -276,10 +291,10 @@ func (m *model) complete() {
 	if m.sub.gate.state != gateOpen {
 		m.violation("state %d after everything was answered", m.sub.gate.state)
 	}
-	if !m.allowed && !m.mute {
+	if !(m.allowed && !m.shut) && !m.mute {
 		m.violation("open without the right")
 	}
-	if m.watching && m.allowed && m.sees {
+	if m.watching && m.allowed && !m.shut && m.sees {
 		m.completeMembers()
 	}
 	if len(m.past.missing) > 0 {
@@ -287,7 +302,7 @@ func (m *model) complete() {
 	}
 	missing := 0
 	for i, c := range m.commits {
-		if c.message && c.allowed && i >= m.admitted && !m.delivered[c.told] {
+		if c.message && c.allowed && c.open && i >= m.admitted && !m.delivered[c.told] {
 			missing++
 		}
 	}
@@ -312,6 +327,7 @@ func (p play) run(seed uint64) []string {
 var plays = []play{
 	{}, {outages: true}, {watching: true}, {watching: true, outages: true, forgery: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
 	{barriers: true}, {barriers: true, outages: true, crashes: true}, {barriers: true, outages: true, forgery: true, hopeless: true}, {barriers: true, replays: true},
+	{defines: true}, {defines: true, outages: true}, {defines: true, outages: true, crashes: true, forgery: true}, {defines: true, barriers: true, outages: true},
 	{replays: true}, {replays: true, outages: true, forgery: true}, {replays: true, outages: true, crashes: true, hopeless: true}, {replays: true, watching: true, outages: true},
 }
 

@@ -29,6 +29,7 @@ func (d dependency) noticed() bool { return d.NoticedBy == "trigger" || d.Notice
 // survey is what a discovery finds.
 type survey struct {
 	found
+	seen         snapshot.Snapshot // taken when the digest had been read
 	dependencies []dependency
 	candidates   []candidate
 }
@@ -71,6 +72,7 @@ func (w *Watcher) survey(ctx context.Context, force bool) (s survey, err error) 
 		b.Queue(sql.Discover, force)
 		b.Queue(sql.Watched)
 		b.Queue(sql.ToWatch)
+		b.Queue(sql.Snapshot)
 	}, func(results pgx.BatchResults) error {
 		if err := results.QueryRow().Scan(&s.Digest, &xid); err != nil {
 			return err
@@ -80,7 +82,14 @@ func (w *Watcher) survey(ctx context.Context, force bool) (s survey, err error) 
 			return err
 		}
 		rows, _ = results.Query()
-		s.candidates, err = pgx.CollectRows(rows, pgx.RowToStructByPos[candidate])
+		if s.candidates, err = pgx.CollectRows(rows, pgx.RowToStructByPos[candidate]); err != nil {
+			return err
+		}
+		var seen string
+		if err := results.QueryRow().Scan(&seen); err != nil {
+			return err
+		}
+		s.seen, err = snapshot.Parse(seen)
 		return err
 	})
 	if err != nil {
@@ -98,7 +107,7 @@ func (w *Watcher) keep(s survey) {
 	w.mu.Lock()
 	if w.state.Digest != s.Digest {
 		w.options.Metrics.DigestChanges.Inc()
-		w.options.Changed()
+		w.options.Changed(s.seen)
 	}
 	w.state, w.unseen, w.hidden = s.found, unseen, hidden
 	clear(w.seen)

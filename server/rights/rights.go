@@ -34,7 +34,7 @@ type Options struct {
 	PollEvery    time.Duration              // how often to look at the digest; 0: only when verdicts say so
 	RecheckEvery time.Duration              // how long a pass of the timer takes; 0: there is none
 	Active       func() bool                // whether this server may write to the database
-	Changed      func()                     // has everybody decided again
+	Changed      func(snapshot.Snapshot)    // has everybody decided again; what this snapshot sees may have been sent before the change
 	Recheck      func(part, parts int) bool // has a part of everybody decided again without holding anything; false: not yet
 	Logger       *slog.Logger
 	Metrics      *metrics.Metrics
@@ -207,7 +207,7 @@ func (w *Watcher) Apply(ctx context.Context) error {
 		return err
 	}
 	if w.needsTimer() {
-		w.options.Changed()
+		w.options.Changed(snapshot.Snapshot{})
 	}
 	return nil
 }

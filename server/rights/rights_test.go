@@ -28,7 +28,7 @@ func watcher(t *testing.T, db *pgtest.DB) (w *Watcher, changes *int) {
 	t.Cleanup(pool.Close)
 	changes = new(int)
 	return New(Options{
-		Pool: pool, Install: true, Active: func() bool { return true }, Changed: func() { *changes++ },
+		Pool: pool, Install: true, Active: func() bool { return true }, Changed: func(snapshot.Snapshot) { *changes++ },
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: metrics.New(),
 	}), changes
 }

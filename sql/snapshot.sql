@@ -1,0 +1,2 @@
+-- What is committed by now.
+select pg_current_snapshot()::text;
