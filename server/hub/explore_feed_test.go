@@ -10,7 +10,7 @@ func (s *state) hear() {
 		s.heard, s.part = s.heard+1, 0
 	}
 	switch {
-	case e.clock: // says nothing
+	case e.clock, e.quiet: // says nothing
 	case !e.message:
 		e.mark.XID = xidOf(t)
 		s.mark(e.mark)
@@ -56,7 +56,7 @@ func (s *state) connect(backwards bool) {
 			switch number := s.numberOf(int(t), n); {
 			case e.message && s.told&(1<<number) == 0:
 				s.backlog = append(s.backlog, number)
-			case !e.message && !e.mark.Lenient && (i > s.heard || i == s.heard && n >= s.part):
+			case !e.message && !e.quiet && !e.mark.Lenient && (i > s.heard || i == s.heard && n >= s.part):
 				e.mark.XID = xidOf(int(t))
 				marks = append(marks, e.mark)
 			}

@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"rowcast/server/protocol"
@@ -44,6 +45,7 @@ type statement struct {
 	right   uint8
 	mark    Mark
 	clock   bool // no transaction, but a moment at which rights change by themselves
+	quiet   bool // DDL: nothing is said of it, and somebody looks from time to time
 }
 
 // What a right consists of.
@@ -86,6 +88,12 @@ func grants() statement  { return becomes(0, rightToAll) }
 // by is a change that is marked otherwise: for a whole topic, say.
 func (s statement) by(m Mark) statement {
 	s.mark = m
+	return s
+}
+
+// quietly is a change that is not marked, but noticed. What it takes is gone then.
+func (s statement) quietly() statement {
+	s.quiet = true
 	return s
 }
 
@@ -169,11 +177,29 @@ func (s *state) committed(message int) int {
 	return -1
 }
 
+// quiet tells whether a commit is DDL, and noticedBy whether that had been noticed so many commits later.
+func (s *state) quiet(commit int) bool { return s.transactions[s.order[commit]][0].quiet }
+
+func (s *state) noticedBy(commit, commits int) bool {
+	return slices.ContainsFunc(s.notices, func(n uint8) bool { return int(n) > commit && int(n) <= commits })
+}
+
+// rightAt is the right by which messages are judged: what DDL took away is still there until that is noticed.
+func (s *state) rightAt(subject, commits int) uint8 {
+	right := s.right(subject, 0)
+	for i, t := range s.order[:commits] {
+		if now := after(right, subject, s.transactions[t]); now&^right != 0 || !s.quiet(i) || s.noticedBy(i, commits) {
+			right = now
+		}
+	}
+	return right
+}
+
 // had tells whether a subject had the right when a message was sent. A transaction that takes it and gives it back never
 // took it away: rights are lost at COMMIT.
 func (s *state) had(subject, message int) bool {
 	at, p := s.committed(message), s.origin[message]
-	before, statements := s.right(subject, at), s.transactions[p.transaction]
+	before, statements := s.rightAt(subject, at), s.transactions[p.transaction]
 	then := after(before, subject, statements[:p.statement])
 	return (then|before&after(before, subject, statements))&rightToMessages != 0
 }
@@ -188,9 +214,10 @@ func (s *state) changed(subject, message int) int {
 }
 
 // changedAmong is the same for the first commits.
-func (s *state) changedAmong(subject, commits int) int {
+func (s *state) changedAmong(subject, among int) int {
+	commits := among
 	for ; commits > 0; commits-- {
-		if changes(subject, s.transactions[s.order[commits-1]]) {
+		if changes(subject, s.transactions[s.order[commits-1]]) && !(s.quiet(commits-1) && !s.noticedBy(commits-1, among)) {
 			break
 		}
 	}

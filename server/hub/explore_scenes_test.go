@@ -17,6 +17,7 @@ var (
 // scenes are explored with every run of the tests, in seconds, with the race detector on.
 func scenes() []*scene {
 	change := [][]statement{transaction(revokes()), transaction(sends()), transaction(grants())}
+	quiet := [][]statement{transaction(revokes().quietly()), transaction(sends()), transaction(grants().quietly())}
 	return []*scene{
 		{name: "revoke and grant", seats: goes, clients: 1, rollbacks: true, transactions: change},
 		{name: "revoke and grant twice", seats: member, transactions: [][]statement{
@@ -77,6 +78,14 @@ func scenes() []*scene {
 		{name: "the proof runs out", seats: member, stalls: 1, clients: 1, transactions: change},
 		{name: "the proof runs out, and then the connection", seats: member, stalls: 1, losses: 1, transactions: [][]statement{
 			transaction(revokes(), sends()), transaction(grants())}},
+		{name: "DDL", seats: goes, transactions: quiet},
+		{name: "DDL while joining", seats: joins, begin: outsider, transactions: [][]statement{
+			transaction(grants().quietly()), transaction(sends()), transaction(revokes().quietly())}},
+		{name: "DDL and rows", seats: member, transactions: append(quiet[:3:3], transaction(revokes()))},
+		{name: "DDL, and the connection is lost", seats: member, losses: 1, transactions: quiet},
+		{name: "DDL, and the proof runs out", seats: member, stalls: 1, transactions: quiet},
+		{name: "DDL, and a forged mark", seats: member, paced: true, forgeries: []Mark{foreign}, transactions: append(quiet[:3:3], transaction(sends()))},
+		{name: "DDL, merged", seats: member, merging: true, forgeries: []Mark{{}}, transactions: quiet},
 		{name: "a silence that lasts", seats: []seating{{here: true}, {after: 1}}, stalls: 1, timers: true, transactions: [][]statement{transaction(revokes())}},
 	}
 }

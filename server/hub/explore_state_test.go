@@ -14,8 +14,9 @@ type state struct {
 	*scene
 	worker *worker
 
-	order []uint8 // transactions that committed, in this order
-	over  uint16  // those that ended, one way or the other
+	order   []uint8 // transactions that committed, in this order
+	over    uint16  // those that ended, one way or the other
+	notices []uint8 // how many commits there were when somebody noticed DDL
 
 	connected bool
 	stalled   bool // the proof of hearing has run out
@@ -107,6 +108,7 @@ var never, always = rate.NewLimiter(0, 0), rate.NewLimiter(rate.Inf, 0)
 // and in key.
 func (s *state) clone() *state {
 	n := *s
+	n.notices = slices.Clone(s.notices)
 	n.order, n.backlog, n.late = slices.Clone(s.order), slices.Clone(s.backlog), slices.Clone(s.late)
 	n.knownAt = slices.Clone(s.knownAt)
 	if s.pending != nil {
@@ -181,6 +183,7 @@ func copyOf(s *Subscription) *Subscription {
 func (s *state) key(b []byte) []byte {
 	w := s.worker
 	b = append(append(b, uint8(len(s.order))), s.order...)
+	b = append(append(b, uint8(len(s.notices))), s.notices...)
 	b = binary.LittleEndian.AppendUint16(b, s.over)
 	b = append(b, flags(s.connected, s.stalled, s.catchesUp, w.deaf, w.refusing, w.catchUp, s.pending != nil))
 	b = append(b, uint8(s.proof), uint8(s.heard), uint8(s.part), uint8(s.sent), uint8(s.lost), uint8(s.stalls), uint8(s.forged), uint8(s.failed), uint8(s.just))
@@ -193,6 +196,7 @@ func (s *state) key(b []byte) []byte {
 		for _, x := range p.more {
 			b = append(b, uint8(x))
 		}
+		b = append(b, p.mark.Seen.String()...)
 	}
 	for i := range s.seats {
 		b = s.appendSeat(b, i)
@@ -230,6 +234,7 @@ func (s *state) appendSeat(b []byte, i int) []byte {
 	if g.deafAt > 0 {
 		b = append(b, uint8(g.marks-g.deafAt))
 	}
+	b = append(b, g.overtaken.String()...)
 	for _, x := range g.waiting {
 		if x.frame != nil {
 			n := s.numbers[x.frame]
@@ -240,6 +245,7 @@ func (s *state) appendSeat(b []byte, i int) []byte {
 			continue
 		}
 		b = append(b, 'm', flags(x.mixed, x.strict), uint8(x.first.xid), uint8(g.marks-x.first.nth), uint8(x.last.xid), uint8(g.marks-x.last.nth))
+		b = append(b, x.seen.String()...)
 	}
 	for _, f := range append(slices.Clone(sub.history.page), sub.history.behind...) {
 		b = append(b, uint8(s.numbers[f]))

@@ -30,6 +30,7 @@ const (
 	stepHopeless
 	stepLate
 	stepReplay
+	stepNotice
 	// What may happen or not.
 	stepCommit
 	stepRollback
@@ -45,7 +46,7 @@ const (
 
 func (e step) String() string {
 	name := [...]string{"the feed hears", "the worker takes the marks", "Postgres looks", "answer", "timer", "deaf", "hearing", "connect", "connect, all is lost", "a late message",
-		"replay", "commit", "rollback", "a client sends", "join", "leave", "rebind", "the proof runs out", "the connection is lost", "forged mark", "no decision"}[e.what]
+		"replay", "DDL is noticed", "commit", "rollback", "a client sends", "join", "leave", "rebind", "the proof runs out", "the connection is lost", "forged mark", "no decision"}[e.what]
 	return fmt.Sprint(name, " ", e.n)
 }
 
@@ -91,6 +92,9 @@ func (s *state) steps(into []step) (steps []step, must int) {
 		if seat.sub != nil && seat.sub.history.awaited && seat.admitted && !seat.left && !seat.sub.history.last {
 			add(stepReplay, i)
 		}
+	}
+	if s.defined(len(s.order)) != s.noticed() {
+		add(stepNotice, 0)
 	}
 	must = len(into)
 	return s.inTurn(s.optional(into)), must
@@ -150,7 +154,7 @@ func (s *state) inTurn(steps []step) []step {
 			switch e.what {
 			case stepCommit, stepRollback, stepLook:
 				return false
-			case stepHear, stepStall, stepLose, stepConnect, stepHopeless:
+			case stepHear, stepStall, stepLose, stepConnect, stepHopeless, stepNotice:
 				return s.just == stepLook
 			case stepSend:
 				return s.just == stepLook || s.connected
@@ -205,6 +209,8 @@ func (s *state) do(e step) {
 		s.catchUp()
 	case stepReplay:
 		s.replay(e.n)
+	case stepNotice:
+		s.notice()
 	case stepCommit:
 		s.over |= 1 << e.n
 		s.order = append(s.order, uint8(e.n))
@@ -302,6 +308,13 @@ func (s *state) answer(i int) {
 		s.look(i)
 	}
 	q := s.questions[i]
+	if s.defined(q.commits) != s.noticed() { // it does not count, and is asked again once all is noticed
+		s.questions[i].looked = false
+		if s.defined(len(s.order)) != s.noticed() {
+			s.notice()
+		}
+		return
+	}
 	s.questions = slices.Delete(s.questions, i, i+1)
 	v := Verdict{Round: q.round, Snapshot: s.seen[q.over]}
 	if q.right&rightToMessages != 0 {
@@ -315,6 +328,29 @@ func (s *state) answer(i int) {
 	s.answering = &q
 	s.append(answer{q.sub, v})
 	s.answering = nil
+}
+
+// defined is how much DDL there is among the first commits, and noticed how much of it somebody has noticed.
+func (s *state) defined(commits int) (n int) {
+	for i := range s.order[:commits] {
+		if s.quiet(i) {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *state) noticed() int {
+	if len(s.notices) == 0 {
+		return 0
+	}
+	return s.defined(int(s.notices[len(s.notices)-1]))
+}
+
+// notice is whoever looks at the digest, beside the feed.
+func (s *state) notice() {
+	s.notices = append(s.notices, uint8(len(s.order)))
+	s.mark(Mark{Seen: s.seen[s.over]})
 }
 
 // ended tells whether the moment is over at which a right ends by itself.

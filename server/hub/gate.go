@@ -189,7 +189,7 @@ func (g *gate) allow(v Verdict) released {
 			}
 			continue
 		}
-		doubtful := strict && (i < lastSeen || overtaken.Sees(w.xid))
+		doubtful := strict && i < lastSeen || overtaken.Sees(w.xid)
 		switch {
 		case !g.passes(w.frame, w.xid):
 		case doubtful && g.picture.tear(w.frame):
