@@ -19,15 +19,16 @@ test: ## the whole suite, race detector on, against a throw-away Postgres (or TE
 SOAK_RACES ?= 20000
 SOAK_MODELS ?= 5000000
 SOAK_EXPLAINED ?= 300
+SOAK_AIMED ?= 20000
 SOAK_RESUMED ?= 50000
 SOAK_DECISIONS ?= 200000
-soak: ## a crowd, races, models and attacks at full size (SOAK_RACES rounds, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions, SOAK_EXPLAINED sets of policies), and what they saw
+soak: ## a crowd, races, models and attacks at full size (SOAK_RACES rounds, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions, SOAK_EXPLAINED sets of policies, SOAK_AIMED changes of rows), and what they saw
 	go run ./server/bench -only crowd
 	DECISION_CASES=$(SOAK_DECISIONS) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestDecisionsAreWhatTheUserCouldDo$$' ./migrations
 	RESUME_MESSAGES=$(SOAK_RESUMED) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v -run '^TestResumeAcrossKilledServers$$' ./server
 	HOSTILE_CONNECTS=100000 HOSTILE_JOINS=100000 HOSTILE_FLOOD=1000000 go run ./server/pgtest/with go test -timeout 24h -count 1 -v \
 		-run '^(TestConnectionChurn|TestVeryManyTopics|TestFloods)$$' ./server
-	AIM_CHANGES=100000 AIM_SEED=$$(date +%s) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestEveryoneConcernedIsAimedAt$$' ./server/rights/...
+	AIM_CHANGES=$(SOAK_AIMED) AIM_SEED=$$(date +%s) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestEveryoneConcernedIsAimedAt$$' ./server/rights/...
 	EXPLAIN_SETS=$(SOAK_EXPLAINED) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestVerdictsAreTheServers$$' ./server/explain
 	EXPLORE=all go test -timeout 24h -count 1 -v -run '^TestEveryOrderOfEvents$$' ./server/hub
 	RACE_ROUNDS=$$(($(SOAK_RACES) / 2)) MODEL_RUNS=$(SOAK_MODELS) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v \
