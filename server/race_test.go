@@ -106,12 +106,15 @@ func TestRaceFindsWhatIsMissing(t *testing.T) {
 		for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
 			t.Run(tt.name+", "+name, func(t *testing.T) {
 				t.Parallel()
-				r := newRace(t, raceOptions{seed: raceSeed(), faulty: faulty, seams: tt.seams, poll: time.Hour})
-				violations, _, _ := r.run(20, []disturbance{tt.shows})
-				t.Logf("%d violations; %s", len(violations), r.begun([]disturbance{tt.shows}))
-				if len(violations) == 0 {
-					t.Errorf("no violation was found; seed %d", r.seed)
+				for range 5 { // a connection that is lost at the right moment has everybody decided again
+					r := newRace(t, raceOptions{seed: raceSeed(), faulty: faulty, seams: tt.seams, poll: time.Hour})
+					violations, _, _ := r.run(20, []disturbance{tt.shows})
+					t.Logf("%d violations; %s; seed %d", len(violations), r.begun([]disturbance{tt.shows}), r.seed)
+					if len(violations) > 0 {
+						return
+					}
 				}
+				t.Error("no violation was found")
 			})
 		}
 	}
