@@ -50,6 +50,9 @@ func TestFaultMessagesLocked(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.joins("u1")
+		if !f.sync(f.db.Admin, patience) { // or those who have joined wait for an answer about ALTER POLICY, behind the next lock
+			t.Fatal("not synced")
+		}
 	}
 	f.revoke()
 	f.heals()
