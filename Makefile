@@ -22,16 +22,18 @@ SOAK_EXPLAINED ?= 300
 SOAK_AIMED ?= 20000
 SOAK_RESUMED ?= 50000
 SOAK_DECISIONS ?= 200000
-soak: ## a crowd, races, models and attacks at full size (SOAK_RACES rounds, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions, SOAK_EXPLAINED sets of policies, SOAK_AIMED changes of rows), and what they saw
+SOAK_CHANGES ?= 1000000
+soak: ## a crowd, races, models and attacks at full size (SOAK_RACES rounds, SOAK_MODELS runs, SOAK_RESUMED messages, SOAK_DECISIONS decisions, SOAK_EXPLAINED sets of policies, SOAK_AIMED and SOAK_CHANGES changes of rows), and what they saw
 	go run ./server/bench -only crowd
 	DECISION_CASES=$(SOAK_DECISIONS) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestDecisionsAreWhatTheUserCouldDo$$' ./migrations
 	RESUME_MESSAGES=$(SOAK_RESUMED) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v -run '^TestResumeAcrossKilledServers$$' ./server
 	HOSTILE_CONNECTS=100000 HOSTILE_JOINS=100000 HOSTILE_FLOOD=1000000 go run ./server/pgtest/with go test -timeout 24h -count 1 -v \
 		-run '^(TestConnectionChurn|TestVeryManyTopics|TestFloods)$$' ./server
 	AIM_CHANGES=$(SOAK_AIMED) AIM_SEED=$$(date +%s) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestEveryoneConcernedIsAimedAt$$' ./server/rights/...
+	CHANGES=20000 go run ./server/pgtest/with go test -timeout 24h -count $$(($(SOAK_CHANGES) / 20000)) -v -run '^TestChangesAreWhatRowSecuritySays$$' ./server/changes
 	EXPLAIN_SETS=$(SOAK_EXPLAINED) go run ./server/pgtest/with go test -timeout 24h -count 1 -v -run '^TestVerdictsAreTheServers$$' ./server/explain
 	EXPLORE=all go test -timeout 24h -count 1 -v -run '^TestEveryOrderOfEvents$$' ./server/hub
-	RACE_ROUNDS=$$(($(SOAK_RACES) / 2)) MODEL_RUNS=$(SOAK_MODELS) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v \
+	RACE_ROUNDS=$$(($(SOAK_RACES) / 4)) MODEL_RUNS=$(SOAK_MODELS) go run ./server/pgtest/with go test -race -timeout 24h -count 1 -v \
 		-run '^(TestRaceOfRevocations|TestNothingIsDeliveredWithoutTheRight)$$' ./server ./server/hub
 
 bench: ## benchmarks, as ratios to a baseline of the same run (Linux, two cores, a quiet machine)
@@ -41,7 +43,7 @@ bench: ## benchmarks, as ratios to a baseline of the same run (Linux, two cores,
 MAJORS ?= 14 15 16 17 18
 test-matrix: ## the packages that ask the database, on every major of Postgres that npm or Docker has for this machine, and through PgBouncer
 	go run ./server/pgtest/with -majors "$(MAJORS)" go test -timeout 9m -p 2 \
-		./migrations ./server/postgres ./server/lint ./server/rights/... ./server/auth ./server/explain ./server/feed ./server/pgtest/... ./server
+		./migrations ./server/postgres ./server/lint ./server/rights/... ./server/auth ./server/explain ./server/wal ./server/feed ./server/changes ./server/pgtest/... ./server
 	go run ./server/pgtest/with -pgbouncer go test -timeout 9m -p 2 ./server/postgres ./server/auth ./server/feed ./server
 
 lint: ## gofmt, go vet, staticcheck, govulncheck

@@ -3,21 +3,32 @@ set local lock_timeout = '5s';
 -- The one place where rights are found out: by doing, as the role in question, what the policies are about.
 
 -- +goose StatementBegin
-create function realtime._refusal(role name, bypass_roles text[]) returns text
+create function realtime._role_refusal(role name, bypass_roles text[]) returns text
   language plpgsql stable as $$
-declare messages record; asked record;
+declare asked record;
 begin
-  select relrowsecurity, relforcerowsecurity, relowner into messages from pg_class where oid = 'realtime.messages'::regclass;
   select oid, rolsuper, rolbypassrls into asked from pg_roles where rolname = role;
   return case
     when role is null then 'there is no role'
     when asked.oid is null then format('role %I does not exist', role)   -- "none" too: it would mean the server itself
-    when not messages.relrowsecurity then 'row level security is switched off on realtime.messages'
-    when messages.relforcerowsecurity then 'FORCE ROW LEVEL SECURITY on realtime.messages blinds the server'
     when asked.rolsuper then format('role %I is a superuser', role)
-    when pg_has_role(asked.oid, messages.relowner, 'usage') then format('role %I owns realtime.messages, directly or through a role it inherits', role)
     when asked.rolbypassrls and (role = any (bypass_roles)) is not true then format('role %I bypasses row level security and is not in BYPASS_ROLES', role)
   end;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._role_refusal(name, text[]) is 'Why nothing is decided for this role, whatever it is about; null if it may be put on.';
+
+-- +goose StatementBegin
+create function realtime._refusal(role name, bypass_roles text[]) returns text
+  language plpgsql stable as $$
+declare messages record;
+begin
+  select relrowsecurity, relforcerowsecurity, relowner into messages from pg_class where oid = 'realtime.messages'::regclass;
+  return coalesce(realtime._role_refusal(role, bypass_roles), case
+    when not messages.relrowsecurity then 'row level security is switched off on realtime.messages'
+    when messages.relforcerowsecurity then 'FORCE ROW LEVEL SECURITY on realtime.messages blinds the server'
+    when pg_has_role(role, messages.relowner, 'usage') then format('role %I owns realtime.messages, directly or through a role it inherits', role)
+  end);
 end $$;
 -- +goose StatementEnd
 comment on function realtime._refusal(name, text[]) is 'Why this role is refused before any policy is asked; null if it may be asked for.';
@@ -270,6 +281,7 @@ comment on function realtime.can(text, text, text, jsonb, text) is
   'The server''s own decision: may these claims receive or send on this topic? claims null: the current request.jwt.claims; role null: the claims'' role. Needs a read-write transaction; leaves nothing behind.';
 
 revoke execute on function
+  realtime._role_refusal(name, text[]),
   realtime._refusal(name, text[]),
   realtime._become(text, text, text, text),
   realtime._decide(text[], text[], text[], text[], text[], text[]),
@@ -283,3 +295,4 @@ drop function realtime._decide(text[], text[], text[], text[], text[], text[]);
 drop function realtime.valid_until(timestamptz);
 drop function realtime._become(text, text, text, text);
 drop function realtime._refusal(name, text[]);
+drop function realtime._role_refusal(name, text[]);

@@ -11,7 +11,7 @@ begin
   if octet_length(aim) > 4000 then  -- NOTIFY takes 7999 bytes, and aborts the writer beyond that
     aim := json_build_object('x', pg_current_xact_id()::text);
   end if;
-  perform pg_notify('realtime', 'r ' || aim);
+  perform realtime._say('r ' || aim, true);
 end $$;
 -- +goose StatementEnd
 comment on function realtime._mark(text, text, boolean) is 'Tells the server, at COMMIT, to decide again; null means every subject, every topic. lenient: changes of this kind are so common that no message around them is withheld.';

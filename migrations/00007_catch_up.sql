@@ -64,7 +64,7 @@ begin
   insert into realtime._marks (xid, aim) values (pg_current_xact_id(), aim) on conflict do nothing
     returning _marks.token into token;
   if found then
-    perform pg_notify('realtime', 'r {"x":"' || pg_current_xact_id() || '","k":"' || token || '"' || case aim when '{}' then '}' else ',' || substr(aim, 2) end);
+    perform realtime._say('r {"x":"' || pg_current_xact_id() || '","k":"' || token || '"' || case aim when '{}' then '}' else ',' || substr(aim, 2) end, true);
   end if;
 end $$;
 -- +goose StatementEnd

@@ -27,7 +27,7 @@ begin
   insert into realtime._journal (xid, message_id, inserted_at, topic, private)
     values (pg_current_xact_id(), new.id, new.inserted_at, case when octet_length(new.topic) <= 246 then new.topic end, coalesce(new.private, false))
     returning * into entry;
-  perform pg_notify('realtime', 'm ' || entry.xid || ' ' || entry.seq || ' ' || entry.token);
+  perform realtime._say('m ' || entry.xid || ' ' || entry.seq || ' ' || entry.token);
   return null;
 end $$;
 -- +goose StatementEnd
@@ -41,7 +41,7 @@ declare entry realtime._journal;
 begin
   insert into realtime._journal (xid, message_id, inserted_at)
     values (pg_current_xact_id(), new.id, new.inserted_at) returning * into entry;
-  perform pg_notify('realtime', 'm ' || entry.xid || ' ' || entry.seq || ' ' || entry.token);
+  perform realtime._say('m ' || entry.xid || ' ' || entry.seq || ' ' || entry.token);
   return null;
 end $$;
 -- +goose StatementEnd

@@ -22,7 +22,7 @@ begin
   perform convert_to(subject || coalesce(reason, ''), 'UTF8');  -- here, where somebody is told, and not when the server reads it
   insert into realtime._disconnects (xid, subject, reason) values (pg_current_xact_id(), subject, nullif(reason, ''))
     returning _disconnects.token into token;
-  perform pg_notify('realtime', 'd ' || pg_current_xact_id() || ' ' || token);
+  perform realtime._say('d ' || pg_current_xact_id() || ' ' || token, true);
 end $$;
 -- +goose StatementEnd
 comment on function realtime.disconnect(text, text) is

@@ -98,7 +98,7 @@ func TestEverythingHasAComment(t *testing.T) {
 // owner, and what these call with the caller's rights.
 var everyone = []string{
 	"topic", "send", "send_binary", "broadcast_changes", "valid_until", "watch", "_watch", "unwatch",
-	"_send", "_max_payload_bytes", "_mark", "_split", "_truncatable", "_watch_truncate", "_rights_changed",
+	"_send", "_max_payload_bytes", "_mark", "_say", "_split", "_truncatable", "_watch_truncate", "_rights_changed",
 }
 
 func TestExecuteRights(t *testing.T) {
@@ -151,7 +151,7 @@ func TestTableRights(t *testing.T) {
 		select concat_ws(' ', relname, grantee::regrole, string_agg(privilege_type, ',' order by privilege_type))
 		  from pg_class cross join lateral aclexplode(relacl) where relnamespace = 'realtime'::regnamespace and grantee <> relowner
 		 group by relname, grantee order by 1`)
-	want := []string{"messages anon INSERT,SELECT", "messages authenticated INSERT,SELECT", "messages service_role INSERT,SELECT"}
+	want := []string{"_source - SELECT", "messages anon INSERT,SELECT", "messages authenticated INSERT,SELECT", "messages service_role INSERT,SELECT"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("grants:\n%s", diff)
 	}

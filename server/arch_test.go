@@ -39,22 +39,25 @@ var mayImport = map[string][]string{
 	"server/lint":      {"sql", "server/postgres"},
 	"server/policies":  {"sql", "server/postgres", "server/printable", "server/protocol"},
 	"server/explain":   {"sql", "server/postgres", "server/printable", "server/protocol"},
-	"server/feed":      {"sql", "server/postgres", "server/snapshot", "server/metrics"},
+	"server/feed":      {"sql", "server/wal", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/rights":    {"sql", "server/rights/aim", "server/postgres", "server/snapshot", "server/metrics"},
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
+
+	"server/wal":     {"sql", "server/postgres", "server/metrics"},
+	"server/changes": {"sql", "server/wal", "server/postgres", "server/protocol", "server/snapshot", "server/rights/aim", "server/metrics"},
 
 	"server/presence": {"server/hub", "server/protocol", "server/metrics"},
 	"server/jwks":     {"server/auth", "server/metrics"},
 	"server/messages": {"sql", "server/feed", "server/hub", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
-	"server/channel":  {"server/auth", "server/bucket", "server/decisions", "server/hub", "server/messages", "server/presence", "server/protocol", "server/metrics"}, // not socket
-	"server/api":      {"server/auth", "server/bucket", "server/decisions", "server/explain", "server/hub", "server/protocol", "server/metrics"},                     // not socket
+	"server/channel":  {"server/auth", "server/bucket", "server/changes", "server/decisions", "server/hub", "server/messages", "server/presence", "server/protocol", "server/metrics"}, // not socket
+	"server/api":      {"server/auth", "server/bucket", "server/decisions", "server/explain", "server/hub", "server/protocol", "server/metrics"},                                       // not socket
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
 	"server/auth/authtest":       {},                 // for tests
 
 	"server/pgtest":      {"migrations", "sql", "server/postgres"}, // for tests and dev
 	"server/pgtest/with": {"server/pgtest"},
-	"server/bench":       {"sql", "server/postgres", "server/snapshot", "server/feed", "server/rights", "server/auth", "server/metrics", "server/pgtest"},
+	"server/bench":       {"sql", "server/postgres", "server/protocol", "server/snapshot", "server/wal", "server/changes", "server/feed", "server/rights", "server/auth", "server/metrics", "server/pgtest"},
 	"server":             {"*"},
 }
 
@@ -62,9 +65,10 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"net/http":                            {"server/socket", "server/api", "server/jwks", "server", "server/bench"},
 	"github.com/coder/websocket":          {"server/socket", "server/bench"}, // bench compares with its plain use
-	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/explain", "server/lint", "server/policies", "server/feed", "server/auth", "server/rights", "server/messages", "server/pgtest", "server", "server/bench"},
+	"github.com/jackc/pgx/v5":             {"server/postgres", "server/decisions", "server/explain", "server/lint", "server/policies", "server/feed", "server/auth", "server/rights", "server/messages", "server/wal", "server/changes", "server/pgtest", "server", "server/bench"},
 	"github.com/jackc/pgx/v5/pgxpool":     {"server/postgres", "server/pgtest"}, // elsewhere, every wait has a bound: postgres.Pool
 	"github.com/jackc/pgxlisten":          {"server/postgres"},
+	"github.com/jackc/pglogrepl":          {"server/wal"},
 	"github.com/pressly/goose/v3":         {"server/postgres"},
 	"github.com/golang-jwt/jwt/v5":        {"server/auth"},
 	"github.com/prometheus/client_golang": {"server/metrics", "server/api"},

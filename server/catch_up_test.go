@@ -36,7 +36,7 @@ func (e ends) CaughtUp() {
 func startWithOutages(t *testing.T, change func(*Config)) *outages {
 	t.Helper()
 	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t)
-	role := db.NewRole(t, "login")
+	role := db.NewRole(t, "login replication in role "+pgtest.ServerRole)
 	caughtUp := make(chan struct{}, 100)
 	return &outages{startVia(t, db, func(c *Config) {
 		c.ListenDatabaseURL = db.As(role)

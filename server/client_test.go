@@ -10,13 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"rowcast/server/auth"
 	"rowcast/server/pgtest"
+	"rowcast/server/protocol"
 )
 
 // clientReleases are the releases of supabase-js that are tried, and the wire versions that they speak: the current one,
@@ -36,7 +39,7 @@ func TestOfficialClient(t *testing.T) {
 	t.Parallel()
 	node := officialClient(t)
 	program := buildProgram(t)
-	db := pgtest.New(t)
+	db := pgtest.NewQuiet(t)
 	program.run(t, db, "migrate", "up", "--with-auth")
 	setUp, err := os.ReadFile(filepath.Join(clientDir, "setup.sql"))
 	if err != nil {
@@ -46,6 +49,7 @@ func TestOfficialClient(t *testing.T) {
 		t.Fatalf("apply setup.sql: %v", err)
 	}
 	server := program.serve(t, db, "127.0.0.1:0")
+	holdStream(t, server)
 	for _, of := range clientReleases {
 		for _, vsn := range of.versions {
 			t.Run(cmp.Or(of.release, "current")+" on "+vsn, func(t *testing.T) {
@@ -59,6 +63,32 @@ func TestOfficialClient(t *testing.T) {
 				}
 				t.Cleanup(func() { runner.tally(t, of.release == "") })
 			})
+		}
+	}
+}
+
+// holdStream follows changes of a table from the beginning on. A replication slot is made when the transactions of other tests
+// have ended, which may take longer than a scenario waits; as long as somebody follows, it stays.
+func holdStream(t *testing.T, server *servedProcess) {
+	t.Helper()
+	tok, err := auth.Mint([]byte(clientSecret), auth.MintOptions{Role: "authenticated", TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, server.addr, tok)
+	c.push("", "realtime:held", "phx_join", map[string]any{"config": map[string]any{
+		"postgres_changes": []any{map[string]any{"event": "*", "schema": "public", "table": "held"}}}})
+	for late := time.After(scenarioTime); ; {
+		c.mu.Lock()
+		change := c.change
+		c.mu.Unlock()
+		if strings.Contains(c.said(), protocol.TextSubscribed) {
+			return
+		}
+		select {
+		case <-change:
+		case <-late:
+			t.Fatalf("no changes can be followed: %s", c.said())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ type Config struct {
 	NoChannelTimeout           time.Duration
 	MaxHeaderBytes             int
 	PoolSize                   int
+	FeedSource                 string
 	DeafAfter                  time.Duration
 	MaxDeaf                    time.Duration
 	MessageRetention           time.Duration
@@ -57,6 +59,11 @@ type Config struct {
 	RecheckInterval            time.Duration // 0: never
 	DecisionLog                string        // off, log, sql or both
 	DecisionRetention          time.Duration
+	Publication                string
+	MaxChangeBytes             int
+	MaxSnapshotRows            int
+	ChangesSlot                string // empty: a temporary one
+	MaxSlotWALBytes            int
 
 	AllowSecondNode bool
 
@@ -180,6 +187,9 @@ var settings = []setting{
 	{name: "POOL_SIZE", def: "12",
 		help: "connections to DATABASE_URL; LISTEN has one of its own",
 		into: func(c *Config) value { return numberValue{&c.PoolSize} }},
+	{name: "FEED_SOURCE", def: "auto",
+		help: "how messages sent from SQL are heard: wal, from the write-ahead log, which takes wal_level = logical and a role that may replicate, and spares their transactions what NOTIFY costs; notify; or auto, the first where it can be had",
+		into: func(c *Config) value { return choiceValue{&c.FeedSource, []string{"auto", "notify", "wal"}} }},
 	{name: "DEAF_AFTER", def: "5s",
 		help: "private delivery pauses after so long without proof that the database is heard; at least 2s",
 		into: func(c *Config) value { return durationValue{&c.DeafAfter} }},
@@ -207,6 +217,21 @@ var settings = []setting{
 	{name: "DECISION_RETENTION", def: "720h", limit: true,
 		help: "how long rows of realtime.decisions are kept, in whole days",
 		into: func(c *Config) value { return durationValue{&c.DecisionRetention} }},
+	{name: "PUBLICATION", def: "supabase_realtime",
+		help: "the publication whose tables Postgres Changes tells of; created if it is missing and may be",
+		into: func(c *Config) value { return textValue{&c.Publication} }},
+	{name: "MAX_CHANGE_BYTES", def: "1048576", limit: true,
+		help: "a row of Postgres Changes; of a larger one only values of up to 64 bytes are delivered, with Error 413",
+		into: func(c *Config) value { return numberValue{&c.MaxChangeBytes} }},
+	{name: "MAX_SNAPSHOT_ROWS", def: "10000", limit: true,
+		help: "rows that a subscription with snapshot begins with",
+		into: func(c *Config) value { return numberValue{&c.MaxSnapshotRows} }},
+	{name: "CHANGES_SLOT",
+		help: "a replication slot of this name outlasts a lost connection, so that no changes are missed; empty: a temporary one, and a lost connection is a gap that subscribers are told of",
+		into: func(c *Config) value { return textValue{&c.ChangesSlot} }},
+	{name: "MAX_SLOT_WAL_BYTES", def: "1073741824", limit: true,
+		help: "WAL that the slot of CHANGES_SLOT may hold back; one that holds more is dropped, and subscribers are told of a gap",
+		into: func(c *Config) value { return numberValue{&c.MaxSlotWALBytes} }},
 	{name: "LOG_LEVEL", def: "info",
 		help: "the least severe lines that are logged",
 		into: func(c *Config) value { return levelValue{&c.LogLevel} }},
@@ -252,6 +277,9 @@ const minDeafAfter = 2 * time.Second
 // minPoolSize is one for each kind of question and two workers of the decider.
 const minPoolSize = 4
 
+// slotName is what Postgres takes for one.
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
 // minHeaderBytes is what browsers send without a token.
 const minHeaderBytes = 4096
 
@@ -275,6 +303,10 @@ func (c *Config) settle() error {
 		return usagef("JWT_ROLE_CLAIM is empty: name the claim that holds the role")
 	case c.JWTDefaultRole != "" && !slices.Contains(c.AllowedRoles, c.JWTDefaultRole):
 		return usagef("JWT_DEFAULT_ROLE %q is not in ALLOWED_ROLES: add it there", c.JWTDefaultRole)
+	case c.Publication == "":
+		return usagef("PUBLICATION is empty: name the publication whose tables clients may subscribe to")
+	case c.ChangesSlot != "" && !slotName.MatchString(c.ChangesSlot):
+		return usagef("CHANGES_SLOT %q is no name of a replication slot: up to 63 letters a to z, digits and _", c.ChangesSlot)
 	}
 	return nil
 }

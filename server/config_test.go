@@ -35,10 +35,11 @@ func TestDefaults(t *testing.T) {
 		Addr: ":4000", AdminAddr: "127.0.0.1:4001", AllowedOrigins: []string{"*"},
 		MaxChannelsPerSocket: 100, MaxJoinsPerSecond: 100, MaxEventsPerSecond: 1000, MaxPresenceEventsPerSecond: 50, MaxPresenceStateBytes: 1_000_000,
 		MaxFrameBytes: 5_000_000, MaxPayloadBytes: 3_000_000, MaxQueueBytes: 1_048_576,
-		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 12, IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
+		MaxBytesPerSecond: 1_000_000, MaxHeaderBytes: 65536, PoolSize: 12, FeedSource: "auto", IdleTimeout: time.Minute, NoChannelTimeout: 10 * time.Minute,
 		MaxRESTBodyBytes: 8_000_000, MaxRESTMessages: 1000, MaxRESTBytes: 10_000_000,
 		MaxReplayMessages: 1000, MaxQueueAge: time.Minute, DeafAfter: 5 * time.Second, MaxDeaf: 30 * time.Second, MessageRetention: 72 * time.Hour,
 		Watch: "auto", RightsPollInterval: time.Second, RecheckInterval: 5 * time.Second, DecisionLog: "off", DecisionRetention: 720 * time.Hour, LogFormat: "auto",
+		Publication: "supabase_realtime", MaxChangeBytes: 1_048_576, MaxSnapshotRows: 10_000, MaxSlotWALBytes: 1 << 30,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -53,7 +54,7 @@ func TestEverySettingAsFlagAndEnvironment(t *testing.T) {
 	t.Parallel()
 	samples := map[string][2]string{"text": {"one", "two"}, "URL": {"postgres://a/b", "postgres://c/d"}, "list": {"one two", "three"},
 		"host:port": {"127.0.0.1:1", ":2"}, "number": {"7000", "8000"}, "duration": {"1m0s", "2h0m0s"}, "true|false": {"true", "false"},
-		"debug|info|warn|error": {"debug", "error"}, "auto|text|json": {"text", "json"}, "off|log|sql|both": {"sql", "both"}, "auto|report|off": {"report", "off"}}
+		"debug|info|warn|error": {"debug", "error"}, "auto|text|json": {"text", "json"}, "off|log|sql|both": {"sql", "both"}, "auto|report|off": {"report", "off"}, "auto|notify|wal": {"notify", "wal"}}
 	samples["JSON"] = [2]string{octKeySet, strings.Replace(octKeySet, "k1", "k2", 1)}
 	for _, s := range settings {
 		t.Run(s.name, func(t *testing.T) {

@@ -50,6 +50,7 @@ var servers = []testServer{
 	{onFlooded, func(c *Config) { c.MaxQueueBytes = 1000 }},
 	{onSlow, nil},
 	{onBatches, func(c *Config) { c.MaxRESTMessages = 0 }},
+	{onChanges, func(c *Config) { c.MaxSnapshotRows = 3 }},
 	{onStopped, nil},
 }
 
@@ -148,7 +149,7 @@ var provocations = slices.Concat([]provocation{
 		c.broadcast(joinRef, "open")
 		return c.told("open")
 	}},
-}, presenceProvocations, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, replayProvocations, endProvocations)
+}, presenceProvocations, tokenProvocations, troubleProvocations, restProvocations, restTroubleProvocations, replayProvocations, changesProvocations, endProvocations)
 
 // tokenProvocations are tokens that are refused, in a join and as the new token of a channel.
 var tokenProvocations = slices.Concat(
@@ -293,9 +294,6 @@ var endProvocations = []provocation{
 		return c.closedWith()
 	}},
 }
-
-// notYetSaid are texts of the table that nothing says yet, and why.
-var notYetSaid = map[string]string{}
 
 // refusedJoin has a member of room a join, and gives the reason why it may not.
 func refusedJoin(topic string, payload map[string]any) func(*stage) string {

@@ -39,12 +39,13 @@ func diagnose(t *testing.T, env []string, args ...string) (result, map[string]li
 }
 
 // notQuite are rules about what other tests on the same Postgres may be doing, or its version.
-var notQuite = []string{"notify_queue", "old_transactions", "too_few_connections"}
+var notQuite = []string{"notify_queue", "old_transactions", "too_few_connections", "slots_unread", "slot_blocked", "replication_full"}
 
 func TestDoctorOfAHealthyServer(t *testing.T) {
 	t.Parallel()
 	db := withPolicies(t)
-	if _, err := db.Admin.Exec(t.Context(), sql.EventTriggers); err != nil {
+	if _, err := db.Admin.Exec(t.Context(), sql.EventTriggers+`; create table followed (id int primary key); grant select on followed to authenticated;
+		create publication supabase_realtime for table followed`); err != nil {
 		t.Fatal(err)
 	}
 	got, found := diagnose(t, healthy(db))
@@ -120,7 +121,7 @@ func TestDoctorGoesOn(t *testing.T) {
 	empty := pgtest.NewEmpty(t)
 	env := []string{"DATABASE_URL=" + empty.URL, "JWT_SECRET=short", "ALLOWED_ROLES=anon nobody_at_all", "LISTEN_DATABASE_URL=" + empty.URL}
 	got, found := diagnose(t, env)
-	for _, want := range []string{"secret_short", "migrations_missing", "roles_not_granted", "auth_missing"} {
+	for _, want := range []string{"secret_short", "migrations_missing", "roles_not_granted", "auth_missing", "publication_missing"} {
 		if _, ok := found[want]; !ok {
 			t.Errorf("without a schema, %s is not found: %+v", want, got)
 		}
@@ -162,7 +163,7 @@ func TestDoctorThroughPgBouncer(t *testing.T) {
 	cluster := pgtest.NewCluster(t, pgtest.Options{})
 	bouncer, db := pgtest.NewPgBouncer(t, cluster, "transaction"), cluster.DB(t)
 	env := []string{"DATABASE_URL=" + bouncer.URL(db.Name, pgtest.ServerRole), "JWT_SECRET=" + strings.Repeat("x", shortSecret)}
-	if _, found := diagnose(t, env); len(found) != 3 || found["definitions_unheard"].Rule == "" || found["auth_missing"].Rule == "" || !strings.Contains(found["listen_unheard"].Finding, "pooler in transaction mode") {
+	if _, found := diagnose(t, env); len(found) != 4 || found["definitions_unheard"].Rule == "" || found["auth_missing"].Rule == "" || found["publication_missing"].Rule == "" || !strings.Contains(found["listen_unheard"].Finding, "pooler in transaction mode") {
 		t.Errorf("LISTEN through it: %+v", found)
 	}
 	if _, found := diagnose(t, append(env, "LISTEN_DATABASE_URL="+db.URL), "--check", "listen_unheard"); len(found) > 0 {

@@ -2,16 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"rowcast/server/api"
 	"rowcast/server/auth"
+	"rowcast/server/changes"
 	"rowcast/server/channel"
 	"rowcast/server/decisions"
 	"rowcast/server/explain"
@@ -25,6 +28,7 @@ import (
 	"rowcast/server/rights"
 	"rowcast/server/snapshot"
 	"rowcast/server/socket"
+	"rowcast/server/wal"
 )
 
 const (
@@ -35,6 +39,8 @@ const (
 	// requestTimeout ends one that sends a body, or takes an answer, a byte at a time. A socket is free of it once it is
 	// open.
 	requestTimeout = 30 * time.Second
+	// maxHint is twice what NOTIFY takes. In the WAL anybody may say a gigabyte.
+	maxHint = 16 << 10
 	// drainTime is how long clients are given to go; orchestrators kill after 30 s.
 	drainTime = 20 * time.Second
 	// drainPerSocket spreads reconnects: a thousand sockets a second.
@@ -52,7 +58,8 @@ type instance struct {
 	presence *presence.Registry
 	feed     *feed.Feed
 	decider  *auth.Decider
-	rights   *rights.Watcher     // nil: what policies depend on is not looked for
+	rights   *rights.Watcher // nil: what policies depend on is not looked for
+	changes  *changes.Engine
 	recorder *decisions.Recorder // nil: no decision log is kept
 	sockets  *socket.Server
 	lease    *lease
@@ -77,6 +84,7 @@ func newInstance(ctx context.Context, c Config, logger *slog.Logger) (*instance,
 type seams struct {
 	sink   func(feed.Sink) feed.Sink     // what the feed tells the hub
 	rights func(auth.Rights) auth.Rights // what the decider is told of its verdicts
+	feed   func(*feed.Options)           // nil: they stay as they are
 }
 
 func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seams) (*instance, error) {
@@ -101,8 +109,9 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seam
 		Log: c.DecisionLog == "log" || c.DecisionLog == "both", SQL: c.recordsDecisions(),
 		Pool: in.pool, Node: in.lease.id, Logger: in.component("decisions"), Metrics: in.metrics,
 	})
+	in.changes = changes.New(in.changesOptions())
 	sessions := &channel.Options{
-		Hub: in.hub, Presence: in.presence, Decisions: in.recorder, Replayer: messages.NewReplayer(messages.ReplayOptions{
+		Hub: in.hub, Presence: in.presence, Decisions: in.recorder, Changes: in.changes, Replayer: messages.NewReplayer(messages.ReplayOptions{
 			Pool: in.pool, Reads: c.PoolSize / 5, MaxMessages: c.MaxReplayMessages, MaxPayload: c.MaxPayloadBytes, MaxQueue: c.MaxQueueBytes,
 			Logger: in.component("replay"), Metrics: in.metrics,
 		}), Verifier: verifier, PrivateOnly: c.PrivateOnly,
@@ -113,13 +122,17 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seam
 		},
 		Logger: in.component("channel"), Metrics: in.metrics,
 	}
-	in.feed = feed.New(feed.Options{
+	hearing := feed.Options{
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
 		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
 		Sink: via.sink(messages.Delivery{Hub: in.hub, Users: sessions, Logger: in.component("messages"), Metrics: in.metrics}),
-		Node: in.lease.id, Awaited: in.sync.awaited,
+		Node: in.lease.id, Awaited: in.sync.awaited, Stream: in.stream(),
 		Logger: in.component("feed"), Metrics: in.metrics,
-	})
+	}
+	if via.feed != nil {
+		via.feed(&hearing)
+	}
+	in.feed = feed.New(hearing)
 	in.sync.reach, in.sync.barrier = in.feed.Reach, in.hub.Barrier
 	decisionMaking := auth.DeciderOptions{
 		Pool: in.pool, Feed: in.feed, BypassRoles: c.BypassRoles, Logger: in.component("auth"), Metrics: in.metrics,
@@ -145,6 +158,9 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seam
 		{Name: "lease", Ask: in.lease.ready},
 		{Name: "feed", Ask: in.hears},
 	}}
+	if c.FeedSource == "wal" {
+		in.health.Checks = append(in.health.Checks, api.Check{Name: "wal", Ask: func(context.Context) error { return in.feed.ByWAL() }})
+	}
 	if in.keys != nil && c.JWTSecret == "" && c.JWTJWKS == "" { // else some tokens are good without it
 		in.health.Checks = append(in.health.Checks, api.Check{Name: "keys", Ask: in.keys.Ready})
 	}
@@ -185,7 +201,8 @@ func (c Config) recordsDecisions() bool { return c.DecisionLog == "sql" || c.Dec
 func (in *instance) rightsOptions() rights.Options {
 	return rights.Options{
 		Pool: in.pool, Install: in.config.Watch == "auto", PollEvery: in.config.RightsPollInterval, RecheckEvery: in.config.RecheckInterval,
-		Active:  func() bool { return in.lease.holds() && in.house.prepared.Load() },
+		Active:      func() bool { return in.lease.holds() && in.house.prepared.Load() },
+		Publication: in.config.Publication, Published: in.changes.Publications,
 		Changed: func(seen snapshot.Snapshot) { in.hub.Mark(hub.Mark{Seen: seen}) }, Recheck: in.hub.Recheck,
 		Logger: in.component("rights"), Metrics: in.metrics,
 	}
@@ -211,6 +228,20 @@ func orNever(limit time.Duration) time.Duration {
 		return -1
 	}
 	return limit
+}
+
+// stream is how the feed hears the WAL; nil: it does not.
+func (in *instance) stream() feed.Stream {
+	if in.config.FeedSource == "notify" {
+		return nil
+	}
+	logger := in.component("feed")
+	return func(ctx context.Context, to wal.Handler, ready func()) error {
+		return wal.Stream(ctx, wal.Options{
+			Name: "feed", URL: in.config.ListenDatabaseURL, Slot: "rowcast_feed_" + strings.ToLower(rand.Text()), Publication: "realtime_feed", MaxRow: maxHint,
+			Logger: logger, Metrics: in.metrics,
+		}, to, func(wal.LSN) { ready() })
+	}
 }
 
 func (in *instance) component(name string) *slog.Logger { return in.logger.With("component", name) }
@@ -243,7 +274,7 @@ func (in *instance) run(ctx context.Context) error {
 	leasing, endLease := context.WithCancel(work)
 	defer endLease()
 
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var group sync.WaitGroup
 	group.Go(func() { in.lease.run(leasing) })
 	group.Go(func() { in.decider.Run(work) })
@@ -252,11 +283,17 @@ func (in *instance) run(ctx context.Context) error {
 	group.Go(func() { in.sync.run(work) })
 	if in.rights != nil {
 		group.Go(func() { in.rights.Run(work) })
+	} else {
+		group.Go(func() { in.watchPublication(work) })
+	}
+	if in.config.ChangesSlot != "" {
+		group.Go(func() { in.keptSlot().run(work) })
 	}
 	if in.keys != nil {
 		group.Go(func() { in.keys.Run(work) })
 	}
 	group.Go(func() { failed <- in.feed.Run(work) })
+	group.Go(func() { failed <- in.changes.Run(work) })
 	group.Go(func() { failed <- public.Serve(in.public) })
 	group.Go(func() { failed <- admin.Serve(in.admin) })
 	in.logger.Info("listening", "addr", in.public.Addr().String(), "admin_addr", in.admin.Addr().String(),

@@ -64,5 +64,7 @@ func (c Config) lintSettings() lint.Settings {
 		BypassRoles:  c.BypassRoles,
 		Issuers:      max(len(c.JWTIssuers), len(c.JWTJWKSURLs)),
 		PoolSize:     c.PoolSize,
+		Publication:  c.Publication,
+		ChangesSlot:  c.ChangesSlot,
 	}
 }

@@ -208,3 +208,13 @@ func (r *race) syncWithDisconnect(rng *rand.Rand) {
 	}
 	r.revoke(user.name, room)
 }
+
+// fault takes connections of the server away: the listener's, those of the pool, the stream's, or several.
+func (r *race) fault() {
+	faults := [][]string{{"rowcast listener"}, {"rowcast"}, {"rowcast listener", "rowcast"}}
+	if r.source == "wal" {
+		faults = append(faults, []string{"rowcast wal"}, []string{"rowcast wal"}, []string{"rowcast wal", "rowcast listener"})
+	}
+	names := faults[rand.IntN(len(faults))]
+	r.do(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = any($1)`, names)
+}

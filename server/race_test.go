@@ -17,6 +17,7 @@ import (
 
 	"rowcast/server/auth"
 	"rowcast/server/feed"
+	"rowcast/server/metrics/metricstest"
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
 	"rowcast/sql"
@@ -33,7 +34,7 @@ const (
 	raceWriters = 8        // transactions at a time
 	raceActors  = 4        // clients that join, send and refresh meanwhile
 	raceStretch = 4        // what each of them does before the others are waited for
-	raceRounds  = 250      // of each of two races; RACE_ROUNDS is another number
+	raceRounds  = 125      // of each of four races; RACE_ROUNDS is another number
 	raceFaults  = 8        // one round in so many has the server lose connections
 	steadyUser  = "steady" // never revoked: must receive everything, once and in order
 )
@@ -41,6 +42,7 @@ const (
 type raceOptions struct {
 	seed     uint64 // of what is done; how it interleaves is another matter
 	faulty   bool   // the server loses connections
+	source   string // by which it hears
 	triggers bool   // DDL is noticed when it commits
 	seams    seams
 	poll     time.Duration // of the digest; default 50 ms
@@ -72,15 +74,16 @@ func TestRaceOfRevocations(t *testing.T) {
 		rounds = n
 	}
 	seed := raceSeed()
-	for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
+	for name, o := range raceKinds(seed) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRace(t, raceOptions{seed: seed, faulty: faulty, triggers: faulty == (seed%2 == 0)})
+			r := newRace(t, o)
 			began := time.Now()
 			violations, messages, deliveries := r.run(rounds, disturbances)
 			t.Logf("%d steps, %.0f a second; seed %d; event triggers: %t; %s",
 				r.steps.Load(), float64(r.steps.Load())/time.Since(began).Seconds(), seed, r.triggers, r.begun(disturbances))
 			count := func(name string) float64 { return counter(t, r.running, "realtime_"+name+"_total") }
+			t.Logf("heard by the WAL %v times, %v alarms", metricstest.Value(t, r.metrics, "realtime_feed_switches_total", "stream_heard"), count("feed_alarms"))
 			t.Logf("%d rounds of %d transactions at a time: %d messages and %d deliveries to those whose rights come and go judged, %v subscriptions marked, %v frames withheld; %v connections of the listener, %v messages and marks caught up; %d violations",
 				rounds, raceWriters, messages, deliveries, count("marked_subscriptions"), count("withheld"), count("feed_reconnects"), count("feed_caught_up"), len(violations))
 			for _, v := range violations {
@@ -88,6 +91,17 @@ func TestRaceOfRevocations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// raceKinds are the four races: on both sources, and with and without faults.
+func raceKinds(seed uint64) map[string]raceOptions {
+	kinds := map[string]raceOptions{}
+	for i, source := range []string{"notify", "wal"} {
+		for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
+			kinds[name+", "+source] = raceOptions{seed: seed, faulty: faulty, source: source, triggers: faulty == ((seed+uint64(i))%2 == 0)}
+		}
+	}
+	return kinds
 }
 
 // Without marks, and without the check of verdicts, the same race must find violations, or it proves nothing.
@@ -99,15 +113,16 @@ func TestRaceFindsWhatIsMissing(t *testing.T) {
 		seams seams
 		shows disturbance
 	}{
-		{"marks", seams{func(s feed.Sink) feed.Sink { return unmarked{s} }, func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 1, (*race).revokedAndTold}},
-		{"check of verdicts", seams{unchanged, func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 1, (*race).tableOfAMomentAgo}},
+		{"marks", seams{sink: func(s feed.Sink) feed.Sink { return unmarked{s} }, rights: func(r auth.Rights) auth.Rights { return r }}, disturbance{"revoked and told", 1, (*race).revokedAndTold}},
+		{"check of verdicts", seams{sink: unchanged, rights: func(auth.Rights) auth.Rights { return nil }}, disturbance{"tables of a moment ago", 1, (*race).tableOfAMomentAgo}},
 	}
 	for _, tt := range tests {
-		for name, faulty := range map[string]bool{"undisturbed": false, "with faults": true} {
+		for name, o := range raceKinds(raceSeed()) {
 			t.Run(tt.name+", "+name, func(t *testing.T) {
 				t.Parallel()
 				for range 5 { // a connection that is lost at the right moment has everybody decided again
-					r := newRace(t, raceOptions{seed: raceSeed(), faulty: faulty, seams: tt.seams, poll: time.Hour})
+					o.seed, o.triggers, o.seams, o.poll = raceSeed(), false, tt.seams, time.Hour
+					r := newRace(t, o)
 					violations, _, _ := r.run(20, []disturbance{tt.shows})
 					t.Logf("%d violations; %s; seed %d", len(violations), r.begun([]disturbance{tt.shows}), r.seed)
 					if len(violations) > 0 {
@@ -162,7 +177,7 @@ const raceSchema = `
 	select realtime.watch('members', 'user_id', 'room:{room_id}');`
 
 func newRace(t *testing.T, o raceOptions) *race {
-	db := pgtest.New(t)
+	db := pgtest.NewQuiet(t)
 	r := &race{raceOptions: o, role: db.NewRole(t, "nologin"), rng: rand.New(rand.NewPCG(1, o.seed))}
 	r.gone = r.role + "_gone"
 	config, err := pgxpool.ParseConfig(db.AdminURL)
@@ -188,9 +203,11 @@ func newRace(t *testing.T, o raceOptions) *race {
 		t.Fatal(err)
 	}
 	if o.seams.sink == nil {
-		o.seams = seams{func(s feed.Sink) feed.Sink { return s }, func(r auth.Rights) auth.Rights { return r }}
+		o.seams = seams{sink: func(s feed.Sink) feed.Sink { return s }, rights: func(r auth.Rights) auth.Rights { return r }}
 	}
+	o.seams.feed = func(f *feed.Options) { f.StreamRetry = 50 * time.Millisecond }
 	c := testConfig(db)
+	c.FeedSource = o.source
 	c.AllowedRoles = append(c.AllowedRoles, r.role, r.gone)
 	c.MaxJoinsPerSecond, c.MaxEventsPerSecond = 0, 0
 	c.RightsPollInterval, c.RecheckInterval = cmp.Or(o.poll, 50*time.Millisecond), 0
@@ -293,12 +310,6 @@ func (r *race) begun(disturbances []disturbance) string {
 		all = append(all, fmt.Sprintf("%s %d", d.name, r.counts[i]))
 	}
 	return strings.Join(all, ", ")
-}
-
-// fault takes connections of the server away: the listener's, those of the pool, or all.
-func (r *race) fault() {
-	names := [][]string{{"rowcast listener"}, {"rowcast"}, {"rowcast listener", "rowcast"}}[rand.IntN(3)]
-	r.do(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = any($1)`, names)
 }
 
 // do is one transaction of a disturbance.

@@ -42,7 +42,7 @@ func start(t testing.TB, db *pgtest.DB, change func(*Config)) *running {
 
 func startVia(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *running {
 	t.Helper()
-	return startWith(t, db, change, seams{via, func(r auth.Rights) auth.Rights { return r }})
+	return startWith(t, db, change, seams{sink: via, rights: func(r auth.Rights) auth.Rights { return r }})
 }
 
 func startWith(t testing.TB, db *pgtest.DB, change func(*Config), via seams) *running {
@@ -55,7 +55,7 @@ func startWith(t testing.TB, db *pgtest.DB, change func(*Config), via seams) *ru
 // newTestInstance prepares a server on free ports of the loopback.
 func newTestInstance(t testing.TB, db *pgtest.DB, change func(*Config), via func(feed.Sink) feed.Sink) *instance {
 	t.Helper()
-	return newTestInstanceWith(t, db, change, seams{via, func(r auth.Rights) auth.Rights { return r }})
+	return newTestInstanceWith(t, db, change, seams{sink: via, rights: func(r auth.Rights) auth.Rights { return r }})
 }
 
 func newTestInstanceWith(t testing.TB, db *pgtest.DB, change func(*Config), via seams) *instance {
@@ -76,6 +76,7 @@ func newTestInstanceWith(t testing.TB, db *pgtest.DB, change func(*Config), via 
 func testConfig(db *pgtest.DB) Config {
 	c := defaultConfig()
 	c.DatabaseURL, c.ListenDatabaseURL = db.PoolURL, db.URL
+	c.FeedSource = "notify" // a slot waits for every transaction in the cluster, other tests' too; what is about the source says so
 	c.JWTSecret, c.Addr, c.AdminAddr = testSecret, "127.0.0.1:0", "127.0.0.1:0"
 	return c
 }

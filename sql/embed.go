@@ -13,6 +13,45 @@ var AppliedVersions string
 //go:embed backend_pid.sql
 var BackendPID string
 
+//go:embed changes_check.sql
+var ChangesCheck string
+
+//go:embed changes_create_publication.sql
+var ChangesCreatePublication string
+
+//go:embed changes_describe.sql
+var ChangesDescribe string
+
+//go:embed changes_export.sql
+var ChangesExport string
+
+//go:embed changes_find.sql
+var ChangesFind string
+
+//go:embed changes_matches.sql
+var ChangesMatches string
+
+//go:embed changes_page.sql
+var ChangesPage string
+
+//go:embed changes_policies.sql
+var ChangesPolicies string
+
+//go:embed changes_policies_digest.sql
+var ChangesPoliciesDigest string
+
+//go:embed changes_position.sql
+var ChangesPosition string
+
+//go:embed changes_publication.sql
+var ChangesPublication string
+
+//go:embed changes_render.sql
+var ChangesRender string
+
+//go:embed changes_visible.sql
+var ChangesVisible string
+
 //go:embed create_schema.sql
 var CreateSchema string
 
@@ -37,6 +76,9 @@ var SchemaVersion string
 //go:embed decide.sql
 var Decide string
 
+//go:embed digests.sql
+var Digests string
+
 //go:embed disconnects.sql
 var Disconnects string
 
@@ -52,11 +94,35 @@ var Grants string
 //go:embed heartbeat.sql
 var Heartbeat string
 
+//go:embed slot.sql
+var Slot string
+
+//go:embed slot_drop.sql
+var SlotDrop string
+
 //go:embed snapshot.sql
 var Snapshot string
 
+//go:embed hear.sql
+var Hear string
+
 //go:embed horizon.sql
 var Horizon string
+
+//go:embed source.sql
+var Source string
+
+//go:embed stream_waits.sql
+var StreamWaits string
+
+//go:embed straggler_messages.sql
+var StragglerMessages string
+
+//go:embed terminate.sql
+var Terminate string
+
+//go:embed transaction_id.sql
+var TransactionID string
 
 //go:embed inspect.sql
 var Inspect string
@@ -78,6 +144,12 @@ var Limits string
 
 //go:embed listener_settings.sql
 var ListenerSettings string
+
+//go:embed replication_slots.sql
+var ReplicationSlots string
+
+//go:embed synchronous_standbys.sql
+var SynchronousStandbys string
 
 //go:embed maintain.sql
 var Maintain string
@@ -108,6 +180,9 @@ var PolicyDecide string
 
 //go:embed probe.sql
 var Probe string
+
+//go:embed publication_digest.sql
+var PublicationDigest string
 
 //go:embed record_decisions.sql
 var RecordDecisions string

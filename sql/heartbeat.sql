@@ -1,2 +1,3 @@
--- Says $1 on the feed's channel. Whoever hears it has heard all that the returned snapshot sees.
-select pg_notify('realtime', $1), pg_current_snapshot()::text;
+-- Says $1 to the servers. Whoever hears it has heard all that the returned snapshot sees. It need not reach a standby to be
+-- heard, so that it does not wait for one that is away.
+select realtime._say($1, true), pg_current_snapshot()::text, set_config('synchronous_commit', 'local', true);

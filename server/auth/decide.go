@@ -26,7 +26,7 @@ type Request struct {
 	Claims   Claims
 	Headers  string    // request headers that policies may read, a JSON object
 	Presence bool      // ask about presence too, not only broadcast
-	Fenced   bool      // answer only when the feed has said all that the decision saw
+	Fenced   bool      // answer only when the feed has said all that the decision saw, unless nothing may be received any more
 	OverREST bool      // for a request, of which one caller can make very many at a time
 	Since    time.Time // when somebody began to wait for this; zero: now
 }
@@ -270,7 +270,7 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 			d.again(ctx, a, answer.trouble())
 		case a.Fenced && answer.Code == timedOut: // the client may join again; that is then refused
 			d.answer(a, Answer{Err: answer.trouble()})
-		case a.Fenced:
+		case a.Fenced && answer.allows():
 			fenced = append(fenced, func() { d.answer(a, *answer) })
 		default:
 			d.answer(a, *answer)
@@ -288,6 +288,10 @@ func (d *Decider) decide(ctx context.Context, batch []*ask) {
 		}
 	})
 }
+
+// allows tells whether there is anything to receive. Who has lost that need not be told what came before: in a stream that is
+// behind, it would take as long.
+func (a *Answer) allows() bool { return a.Broadcast.Receive || a.Presence.Receive }
 
 // trouble is an answer that says nothing about rights.
 func (a *Answer) trouble() error { return fmt.Errorf("%s (%s)", a.Reason, a.Code) }
@@ -319,7 +323,7 @@ func (d *Decider) answer(a *ask, answer Answer) {
 	switch {
 	case answer.Err != nil || answer.Code != "":
 		verdict = "error"
-	case answer.Broadcast.Receive || answer.Presence.Receive:
+	case answer.allows():
 		verdict = "allowed"
 	}
 	d.options.Metrics.Decisions.WithLabelValues(verdict).Inc()

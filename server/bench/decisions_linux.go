@@ -120,7 +120,7 @@ func (b *bench) startDecider() (*decider, error) {
 	f := feed.New(feed.Options{Pool: pool, ListenURL: b.database.url, Sink: nobody{}, Logger: logger, Metrics: m})
 	w := rights.New(rights.Options{
 		Pool: pool, Install: true, PollEvery: time.Second, RecheckEvery: 5 * time.Second, Active: func() bool { return true },
-		Changed: func(snapshot.Snapshot) {}, Recheck: func(int, int) bool { return true }, Logger: logger, Metrics: m,
+		Published: func() {}, Changed: func(snapshot.Snapshot) {}, Recheck: func(int, int) bool { return true }, Logger: logger, Metrics: m,
 	})
 	d := auth.NewDecider(auth.DeciderOptions{Pool: pool, Feed: f, Rights: w, BypassRoles: []string{"service_role"}, Logger: logger, Metrics: m})
 	var group sync.WaitGroup

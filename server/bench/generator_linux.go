@@ -50,6 +50,7 @@ type generator struct {
 	joins                histogram // since then
 	answers              histogram // to joins, from when each was asked for
 	closed, sentToAll    int       // sessions that are held: that were closed, and that have heard what goes to all
+	subscribed           int       // of these, those who are told of changes
 }
 
 // room is what is sent to one topic and what came of it.
@@ -154,7 +155,7 @@ func (g *generator) join() error {
 func (g *generator) connectAll() error {
 	g.began = time.Now()
 	atOnce := cmp.Or(g.plan.AtOnce, handshakesAtOnce)
-	for next := 0; g.joined < len(g.clients); {
+	for next := 0; g.joined < len(g.clients) || g.plan.Table != "" && g.subscribed < len(g.clients); {
 		for ; g.joining < atOnce && next < len(g.clients); next++ {
 			if err := g.connect(g.clients[next], byte(next%sources)); err != nil {
 				return fmt.Errorf("connect socket %d: %w", next, err)
@@ -167,7 +168,7 @@ func (g *generator) connectAll() error {
 			return fmt.Errorf("a socket ended while %d of %d had joined: %s", g.joined, len(g.clients), g.why)
 		}
 		if time.Since(g.began) > joinPatience {
-			return fmt.Errorf("only %d of %d sockets joined in %s", g.joined, len(g.clients), joinPatience)
+			return fmt.Errorf("only %d of %d sockets joined in %s, and %d subscribed", g.joined, len(g.clients), joinPatience, g.subscribed)
 		}
 	}
 	return nil
@@ -299,7 +300,7 @@ func (g *generator) readable(c *client) error {
 		}
 		if whole {
 			c.stage, c.asked = joining, time.Now().UnixNano()
-			g.send(c, appendJoin(nil, c.as, g.plan.Private))
+			g.send(c, appendJoin(nil, c.as, g.plan.Private, g.plan.Table))
 		}
 		b = rest
 	}

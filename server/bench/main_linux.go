@@ -33,6 +33,9 @@ var allSeries = []struct {
 	{"decisions", (*bench).decisions, false},
 	{"storm", (*bench).storm, false},
 	{"revoke", (*bench).revoke, false},
+	{"send", (*bench).send, false},
+	{"changes", (*bench).changes, false},
+	{"large", (*bench).large, false},
 	{"crowd", (*bench).crowd, true},
 }
 
@@ -88,7 +91,7 @@ func run(ctx context.Context, args []string, out io.Writer) (cleared bool, err e
 	var o options
 	flags.StringVar(&o.only, "only", "", "comma-separated `series` of "+strings.Join(names, ",")+" (default all but crowd)")
 	flags.BoolVar(&o.quick, "quick", false, "measure for a shorter time: to see that it works, not to judge")
-	flags.StringVar(&o.profile, "profile", "", "put CPU profiles of the server under fan-out into `directory`")
+	flags.StringVar(&o.profile, "profile", "", "put CPU profiles of fanout and changes into `directory`")
 	if err := flags.Parse(args); err != nil {
 		return false, fmt.Errorf("%w: %w", errUsage, err)
 	}

@@ -37,10 +37,28 @@ func (g *generator) message(c *client, payload []byte, size int, now int64) erro
 			return err
 		}
 		return g.tellAll(now)
+	case "postgres_changes":
+		g.deliveries++
+		g.bytes += int64(size)
+		if g.deliveries == g.plan.Told {
+			return g.tell(report{About: reportTold, At: now, Bytes: g.bytes})
+		}
 	case "system": // tells people why
+		if g.plan.Table != "" {
+			return g.subscription(payload)
+		}
 	default:
 		return fmt.Errorf("unexpected message: %.300q", payload)
 	}
+	return nil
+}
+
+// subscription is what a client is told of its own. None may go wrong.
+func (g *generator) subscription(payload []byte) error {
+	if !bytes.Contains(payload, []byte(`"Subscribed to PostgreSQL"`)) {
+		return fmt.Errorf("a subscription goes wrong: %.300q", payload)
+	}
+	g.subscribed++
 	return nil
 }
 

@@ -17,6 +17,9 @@ type plan struct {
 
 	Warm, Window time.Duration
 
+	Table string // of schema public, whose changes are told: the sockets are held
+	Told  int64  // of these, how many it takes until a report is wanted
+
 	Crowd *crowding // instead of all that
 }
 
@@ -48,6 +51,7 @@ const (
 	reportMeasure = "measure" // the warm-up is over
 	reportEnded   = "ended"   // a session that is held: its channel was closed
 	reportAll     = "all"     // all sessions that are held were sent what goes to all
+	reportTold    = "told"    // as many changes as the plan wants
 	reportTalked  = "talked"  // a crowd: everything said was heard
 	reportHalved  = "halved"  // half of them have gone
 	reportDone    = "done"

@@ -55,6 +55,60 @@ func TestSeriesOnPostgres(t *testing.T) {
 	}
 }
 
+// Changes are told to few, in every way.
+func TestChangesOnPostgres(t *testing.T) {
+	t.Parallel()
+	b := onDatabase(t)
+	b.options.quick = true
+	s, err := b.tellAll([]audience{
+		{name: "all", table: "told_all", subscribers: 3, groups: 1},
+		{name: "own", table: "told_own", subscribers: 20, groups: 20},
+		{name: "filtered", table: "told_open", subscribers: 20, groups: 20, filtered: true},
+	}, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	s.print(&out)
+	if len(s.rows) != 4 || len(s.notes) != 3 {
+		t.Error(out.String())
+	}
+}
+
+func TestWhoIsTold(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		a    audience
+		n    int
+		told int64
+	}{
+		{audience{subscribers: 3, groups: 1}, 5, 15},
+		{audience{subscribers: 40, groups: 20}, 21, 42},
+		{audience{subscribers: 100, groups: 100}, 40, 40},
+		{audience{subscribers: 100, groups: 100}, 250, 250},
+	} {
+		if told := tt.a.told(tt.n); told != tt.told {
+			t.Errorf("%+v, %d changes: %d", tt.a, tt.n, told)
+		}
+	}
+}
+
+// A transaction that is not large, told while others are looked at.
+func TestLargeOnPostgres(t *testing.T) {
+	t.Parallel()
+	b := onDatabase(t)
+	b.options.quick = true
+	s, err := b.largeHere(300, 2, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	s.print(&out)
+	if len(s.rows) != 11 || len(s.bars) != 2 || len(s.notes) != 2 {
+		t.Error(out.String())
+	}
+}
+
 // A small crowd comes and goes; how much memory that takes says nothing.
 func TestCrowdOnPostgres(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -137,8 +138,9 @@ func get(ctx context.Context, url string) ([]byte, error) {
 
 // database is one of our own, migrated.
 type database struct {
-	url   string // as the server's role
-	admin string // as a superuser
+	url   string                 // as the server's role
+	admin string                 // as a superuser
+	log   func() (string, error) // what Postgres has logged; nil: it is not ours to read
 	stop  func() error
 }
 
@@ -152,12 +154,27 @@ func (b *bench) prepare() error {
 		return err
 	}
 	b.say("starting Postgres")
-	cluster, err := pgtest.Start(b.ctx, pgtest.Options{Progress: os.Stderr, Listen: true}) // few applications share a machine with their database
+	var err error
+	b.database, err = b.startPostgres(pgtest.Options{})
+	return err
+}
+
+// startPostgres gives a migrated database. Few applications share a machine with theirs: it listens for TCP.
+func (b *bench) startPostgres(o pgtest.Options) (*database, error) {
+	o.Progress, o.Listen = os.Stderr, true
+	cluster, err := pgtest.Start(b.ctx, o)
 	if err != nil {
-		return fmt.Errorf("start Postgres: %w", err)
+		return nil, fmt.Errorf("start Postgres: %w", err)
 	}
 	const name = "bench"
-	b.database = &database{url: cluster.URL(name, pgtest.ServerRole), admin: cluster.URL(name, "postgres"), stop: cluster.Stop}
+	d := &database{url: cluster.URL(name, pgtest.ServerRole), admin: cluster.URL(name, "postgres"), log: cluster.Log, stop: cluster.Stop}
+	if err := b.migrate(cluster, d, name); err != nil {
+		return nil, errors.Join(err, cluster.Stop())
+	}
+	return d, nil
+}
+
+func (b *bench) migrate(cluster *pgtest.Cluster, d *database, name string) error {
 	if err := cluster.CreateRoles(b.ctx); err != nil {
 		return fmt.Errorf("create roles: %w", err)
 	}
@@ -165,7 +182,7 @@ func (b *bench) prepare() error {
 		return fmt.Errorf("create database: %w", err)
 	}
 	migrate := exec.CommandContext(b.ctx, b.binary, "migrate", "up")
-	migrate.Env = append(os.Environ(), "DATABASE_URL="+b.database.url)
+	migrate.Env = append(os.Environ(), "DATABASE_URL="+d.url)
 	if out, err := migrate.CombinedOutput(); err != nil {
 		return fmt.Errorf("migrate: %w\n%s", err, out)
 	}

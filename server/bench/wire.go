@@ -99,12 +99,15 @@ func cutFrame(b []byte, fromClient bool) (opcode byte, payload, rest []byte, ok 
 // The messages, Phoenix 1.0.0, in the one form that the generator writes, so that floor and plain need no JSON parser:
 // their cost is to be that of the sockets.
 
-func appendJoin(dst []byte, as session, private bool) []byte {
-	presence := ""
+func appendJoin(dst []byte, as session, private bool, table string) []byte {
+	extra := ""
 	if as.Key != "" {
-		presence = fmt.Sprintf(`,"presence":{"enabled":true,"key":"%s"}`, as.Key)
+		extra = fmt.Sprintf(`,"presence":{"enabled":true,"key":"%s"}`, as.Key)
 	}
-	payload := fmt.Appendf(nil, `{"topic":"%s","event":"phx_join","payload":{"config":{"private":%t,"broadcast":{"self":true}%s}},"ref":"1","join_ref":"1"}`, as.Topic, private, presence)
+	if table != "" {
+		extra += fmt.Sprintf(`,"postgres_changes":[{"event":"*","schema":"public","table":"%s"}]`, table)
+	}
+	payload := fmt.Appendf(nil, `{"topic":"%s","event":"phx_join","payload":{"config":{"private":%t,"broadcast":{"self":true}%s}},"ref":"1","join_ref":"1"}`, as.Topic, private, extra)
 	return appendFrame(dst, opText, payload, true)
 }
 

@@ -99,7 +99,7 @@ func TestStampsSurviveTheWay(t *testing.T) {
 
 func TestOnlyOurOwnMessagesAreRead(t *testing.T) {
 	t.Parallel()
-	_, join, _, _, _ := cutFrame(appendJoin(nil, session{Topic: "realtime:x"}, true), true)
+	_, join, _, _, _ := cutFrame(appendJoin(nil, session{Topic: "realtime:x"}, true, ""), true)
 	if r, ok := readRequest(join); !ok || string(r.topic) != "realtime:x" || string(r.event) != "phx_join" || !bytes.Contains(r.payload, []byte(`"private":true`)) {
 		t.Errorf("%s: %+v", join, r)
 	}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"rowcast/server/auth"
+	"rowcast/server/changes"
 	"rowcast/server/hub"
 	"rowcast/server/metrics"
 	"rowcast/server/presence"
@@ -111,6 +112,8 @@ func FuzzSession(f *testing.F) {
 		joined + `["1","2","realtime:a","presence",{"event":"Track","payload":[]}]` + "\n" + `["1","3","realtime:a","presence",{"event":"UNTRACK"}]`,
 		`["1","1","realtime:a","phx_join",{"config":{"presence":{"enabled":true,"key":"\u0000\""}}}]` + "\n" + `["1","2","realtime:a","presence",{"event":"track"}]` + "\n" + `["1","3","realtime:a","phx_leave",{}]`,
 		joined + `["1","2","realtime:a","broadcast",{"m\u0065ta":1}]` + "\n" + `["1","2","realtime:a","syst\u0065m",{"status":"ok"}]`,
+		`["1","1","realtime:a","phx_join",{"config":{"postgres_changes":[{"event":"*","schema":"public","table":"t","filter":"id=in.(1,\"\u0000)"},{"select":"x"}]}}]` + "\n" + `["1","2","realtime:a","phx_leave",{}]`,
+		`["1","1","realtime:a","phx_join",{"config":{"postgres_changes":[{"schema":"*"}]}}]` + "\n" + joined + `["1","2","realtime:a","access_token",{"access_token":"` + token + `"}]`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -132,7 +135,8 @@ func playSession(t *testing.T, data []byte, token string) {
 	h := hub.New(hub.Options{Workers: 1, Metrics: m})
 	defer h.Close()
 	o := &Options{
-		Hub: h, Presence: presence.NewRegistry(presence.Options{Hub: h, MaxBytes: 1 << 10, Metrics: m}), Verifier: verifier, Metrics: m, Logger: slog.New(slog.DiscardHandler),
+		Changes: changes.New(changes.Options{Metrics: m, Logger: slog.New(slog.DiscardHandler)}), // it does not run: nobody is told how subscriptions fare
+		Hub:     h, Presence: presence.NewRegistry(presence.Options{Hub: h, MaxBytes: 1 << 10, Metrics: m}), Verifier: verifier, Metrics: m, Logger: slog.New(slog.DiscardHandler),
 		Decider:     auth.NewDecider(auth.DeciderOptions{Metrics: m}), // it does not run: private joins wait
 		WhenHearing: func(func()) func() { return func() {} },
 		Limits:      Limits{Channels: 5, JoinsPerSecond: 20, EventsPerSecond: 20, PayloadBytes: 1 << 10, WaitingBytes: 1 << 10},

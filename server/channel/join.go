@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rowcast/server/auth"
+	"rowcast/server/changes"
 	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/protocol"
@@ -43,7 +44,8 @@ type Channel struct {
 	leaving     *protocol.Ref // of a phx_leave that came before the join was answered
 	cancelReady func()        // takes back the wish to be told that the feed hears
 	presence    presenceState
-	notices     []notice // to be told when the join is answered: that takes a while where the past is read, joinTime at most
+	changes     *changes.Subscription // nil: there is none
+	notices     []notice              // to be told when the join is answered: that takes a while where the past is read, joinTime at most
 
 	cancelReplay func()
 

@@ -76,9 +76,7 @@ func (c *Channel) Paused() { c.notify("system", protocol.Deaf.Reason()) }
 
 // announce says what follows a successful join.
 func (c *Channel) announce() {
-	if len(c.options.Changes) > 0 {
-		c.system("postgres_changes", protocol.StatusError, protocol.NotSupported.Reason("postgres_changes"))
-	}
+	c.subscribeChanges()
 	if c.options.ReplicationReady {
 		cancel := c.session.WhenHearing(func() { c.system("system", protocol.StatusOK, protocol.TextReplicationReady) })
 		c.mu.Lock()
@@ -311,6 +309,9 @@ func (c *Channel) finish(code string) (rest unanswered, first bool) {
 		c.cancelReady()
 	}
 	c.presence.leave()
+	if c.changes != nil {
+		c.changes.End()
+	}
 	c.session.users.remove(c.user, c.session)
 	if c.cancelReplay != nil {
 		c.cancelReplay()

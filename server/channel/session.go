@@ -15,6 +15,7 @@ import (
 
 	"rowcast/server/auth"
 	"rowcast/server/bucket"
+	"rowcast/server/changes"
 	"rowcast/server/decisions"
 	"rowcast/server/hub"
 	"rowcast/server/messages"
@@ -56,6 +57,7 @@ type Options struct {
 	Decider     *auth.Decider
 	Decisions   *decisions.Recorder // nil: none is kept
 	Replayer    *messages.Replayer
+	Changes     *changes.Engine
 	Verifier    *auth.Verifier
 	WhenHearing func(then func()) (cancel func()) // calls then once the feed hears
 	PrivateOnly bool

@@ -44,6 +44,9 @@ func (c *Channel) refresh(m protocol.Message) {
 	s.users.remove(c.user, s)
 	c.token, c.claims, c.user = token, claims, s.other(claims.Subject)
 	s.users.add(c.user, s)
+	if c.changes != nil {
+		c.changes.Rebind(claims.Role, claims.Raw)
+	}
 	if c.room.Private {
 		// What is sent from here on is sent under the new token: a decision about the old one lets nothing go.
 		c.held, c.refreshed = true, true

@@ -115,29 +115,35 @@ func (f *Feed) catchUp(ctx context.Context, at *found) bool {
 	return true
 }
 
+// aim is whom a mark of an outage means.
+type aim struct {
+	xid            snapshot.XID
+	subject, topic string
+}
+
 // missedMarks are different ones, in few words: beyond a bound without their transactions, and at last without their aim.
 type missedMarks struct {
-	set       map[Mark]struct{}
+	set       map[aim]struct{}
 	anonymous bool
 	everyone  bool
 }
 
-func (s *missedMarks) add(m Mark) {
+func (s *missedMarks) add(m aim) {
 	if s.everyone {
 		return
 	}
 	if s.anonymous {
-		m.XID = 0
+		m.xid = 0
 	}
 	if s.set == nil {
-		s.set = map[Mark]struct{}{}
+		s.set = map[aim]struct{}{}
 	}
 	s.set[m] = struct{}{}
 	if len(s.set) <= maxMissedMarks {
 		return
 	}
 	if s.anonymous {
-		*s = missedMarks{set: map[Mark]struct{}{{}: {}}, everyone: true}
+		*s = missedMarks{set: map[aim]struct{}{{}: {}}, everyone: true}
 		return
 	}
 	named := s.set
@@ -149,7 +155,7 @@ func (s *missedMarks) add(m Mark) {
 
 func (s *missedMarks) tell(sink Sink) {
 	for m := range s.set {
-		sink.Mark(m)
+		sink.Mark(Mark{XID: m.xid, Subject: m.subject, Topic: m.topic})
 	}
 }
 
@@ -165,10 +171,8 @@ func (f *Feed) insist(ctx context.Context, losses uint64, try func() error) bool
 			said = err.Error()
 			f.options.Logger.Warn("what was missed is not known yet; trying again", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !waitFor(ctx, wait) {
 			return false
-		case <-time.After(wait):
 		}
 	}
 	return false
@@ -225,6 +229,8 @@ func (f *Feed) tellBacklog(ctx context.Context) {
 		n := min(len(b.late), maxFetch)
 		f.messages(ctx, f.news(b.late[:n]))
 		b.late = b.late[n:]
+	case !f.tellStragglers(ctx): // the connection was lost, and whoever says so is on the way
+		b.due = now.Add(firstWait)
 	default:
 		f.backlog = nil
 		f.options.Logger.Info("caught up with what was not heard", "messages", b.told)
@@ -294,7 +300,7 @@ func (f *Feed) missedMarks(ctx context.Context, b *backlog, p part, after cursor
 			last = cursor{m.XID, place}
 			t, err := parseToken(text)
 			if missed && err == nil && !f.seen.heard(t, m) {
-				marks.add(m)
+				marks.add(aim{m.XID, m.Subject, m.Topic})
 			}
 			return err
 		})

@@ -14,7 +14,7 @@ import (
 // notifications counts those of a kind that were heard.
 func (b *bundle) notifications(t *testing.T, kind string) float64 {
 	t.Helper()
-	return metricstest.Value(t, b.m, "realtime_feed_notifications_total", kind)
+	return metricstest.Value(t, b.m, "realtime_feed_hints_total", kind)
 }
 
 func TestMarksOfAnOutage(t *testing.T) {

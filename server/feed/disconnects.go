@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,10 +34,8 @@ func (f *Feed) disconnects(ctx context.Context, list []wanted) {
 			said = err.Error()
 			f.options.Logger.Warn("disconnects not read; trying again", "err", err, "disconnects", len(list))
 		}
-		select {
-		case <-ctx.Done():
+		if !waitFor(ctx, wait) {
 			return
-		case <-time.After(wait):
 		}
 	}
 }

@@ -100,7 +100,7 @@ func TestDisconnectsThatCannotBeRead(t *testing.T) {
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); metricstest.Value(t, b.m, "realtime_feed_notifications_total", "message") == 0 && time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); metricstest.Value(t, b.m, "realtime_feed_hints_total", "message") == 0 && time.Now().Before(deadline); <-tick.C {
 	}
 	b.exec(t, `alter table realtime.hidden rename to _disconnects`)
 	if got, want := b.await(t, "message t e true 1"), []string{"disconnect u ", "message t e true 1"}; !slices.Equal(got[len(got)-2:], want) {

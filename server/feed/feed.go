@@ -1,9 +1,9 @@
 // Package feed is the one ordered stream of what the database says: rights that may have changed, and messages sent from
 // SQL, in the order in which their transactions were committed and, within one, were said.
 //
-// Hints come from a source in the database; today it is LISTEN/NOTIFY. Anyone can NOTIFY, so a hint never carries
-// content: a message is read from the table it names, a mark only has the policies asked again. The feed proves that it
-// hears, by heartbeats that take the same way, and says when it does not.
+// Hints come from one of two sources in the database, LISTEN/NOTIFY and the WAL. Anyone can say something in either, so a hint
+// never carries content: a message is read from the table it names, a mark only has the policies asked again. The feed proves
+// that it hears, by heartbeats that take the same way, and says when it does not.
 //
 // It does not know who is concerned by what it says: that is its Sink's.
 package feed
@@ -17,6 +17,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
 	"rowcast/server/snapshot"
+	"rowcast/server/wal"
 )
 
 // Mark says that rights may have changed; an empty subject or topic means all of them.
@@ -25,6 +26,9 @@ type Mark struct {
 	Subject string
 	Topic   string
 	Lenient bool // so common that no message around it need be withheld
+
+	// Seen is set where what it sees may be told after the mark, though it was committed before.
+	Seen snapshot.Snapshot
 }
 
 // Message is a row of realtime.messages to be delivered.
@@ -55,7 +59,8 @@ type Sink interface {
 	Rewound(to snapshot.Snapshot)
 	// CatchingUp comes while deaf. Up to CaughtUp messages come late: those that were committed meanwhile, in the order of
 	// their transactions, then those since. Marks come before them, whichever was first: before Hearing those of all
-	// rights that may have changed meanwhile, then others as they are heard.
+	// rights that may have changed meanwhile, then others as they are heard. For what was found late it may come at any time,
+	// with CaughtUp behind it; of marks that this was committed before, Seen has seen it.
 	CatchingUp()
 	// Settled tells, between Hearing and CaughtUp, whether the late messages may come. They wait for it a few seconds.
 	Settled() bool
@@ -69,22 +74,27 @@ type Sink interface {
 
 // Options of a Feed.
 type Options struct {
-	Pool       *postgres.Pool
-	ListenURL  string
-	Sink       Sink
-	MaxPayload int           // bytes; longer messages are dropped and counted
-	Heartbeat  time.Duration // between heartbeats; 0: a second
-	DeafAfter  time.Duration // without hearing one's own heartbeat; 0: five seconds
-	Node       string        // this server's id in realtime._nodes
-	Awaited    func()        // a heartbeat found that somebody may wait in realtime.sync() for this server; must not block; nil: nobody cares
-	Logger     *slog.Logger
-	Metrics    *metrics.Metrics
+	Pool        *postgres.Pool
+	ListenURL   string
+	Stream      Stream        // nil: messages are heard by NOTIFY alone
+	StreamRetry time.Duration // how soon a stream that was lost is tried again; 0: five seconds
+	Sink        Sink
+	MaxPayload  int           // bytes; longer messages are dropped and counted
+	Heartbeat   time.Duration // between heartbeats; 0: a second
+	DeafAfter   time.Duration // without hearing one's own heartbeat; 0: five seconds
+	Node        string        // this server's id in realtime._nodes
+	Awaited     func()        // a heartbeat found that somebody may wait in realtime.sync() for this server; must not block; nil: nobody cares
+	Logger      *slog.Logger
+	Metrics     *metrics.Metrics
 
 	fetchLimits postgres.Limits // tests have less time; 0: fetchLimits
 }
 
+// Stream tells what is committed in the order of the WAL, after it has called ready, until ctx ends or the connection is lost.
+type Stream func(ctx context.Context, to wal.Handler, ready func()) error
+
 const (
-	// maxInbox bounds the hints not yet worked off, in bytes: about a million messages. Beyond it the feed gives up its
+	// maxInbox bounds the hints not yet worked off, in bytes: some 600 000 messages. Beyond it the feed gives up its
 	// place, goes deaf and begins anew: nothing is dropped in silence.
 	maxInbox = 128 << 20
 	// maxLate bounds the messages that wait behind a backlog (32 bytes each), with the same end.
@@ -96,9 +106,14 @@ type Feed struct {
 	options Options
 
 	// The work loop's own:
-	seen    seen
-	backlog *backlog // nil: there is none
-	behind  bool     // the connection was lost before all was told that had been missed: nothing may overtake that
+	seen       seen
+	backlog    *backlog                  // nil: there is none
+	behind     bool                      // the connection was lost before all was told that had been missed: nothing may overtake that
+	place      *found                    // of the listener's connection
+	source     source                    // as of the last position
+	served     bool                      // this server had a place among those that serve
+	flow       flow                      // the stream of the WAL
+	stragglers map[snapshot.XID]struct{} // see straggle
 
 	turning sync.Mutex // held while the sink is told Deaf or Hearing, so that the last word is the true one
 
@@ -116,6 +131,18 @@ type Feed struct {
 	waiting  map[int]func()
 	nextWait int
 
+	leads         bool                    // the stream does
+	led           bool                    // the last has, for a while
+	known         snapshot.Snapshot       // the last of which we know
+	serving       bool                    // this server has a place among those that serve
+	beaten        map[string]time.Time    // heartbeats sent of late, by nonce
+	alarmed       time.Time               // when the last was sent that came back by NOTIFY
+	streamed      time.Time               // and by the stream in use
+	stream        int                     // number of the last
+	endStream     context.CancelCauseFunc // of the same
+	streaming     time.Time               // since when it is read; zero: its slot is being made
+	streamTrouble error                   // why there is none
+
 	lease lease
 	wake  chan struct{} // the inbox has something
 }
@@ -131,8 +158,13 @@ func New(o Options) *Feed {
 	if o.fetchLimits == (postgres.Limits{}) {
 		o.fetchLimits = fetchLimits
 	}
+	if o.StreamRetry == 0 {
+		o.StreamRetry = firstRetry
+	}
+	o.Metrics.FeedSource.WithLabelValues("notify").Set(1)
+	o.Metrics.FeedSource.WithLabelValues("wal").Set(0)
 	return &Feed{
-		options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, waiting: map[int]func(){},
+		options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, beaten: map[string]time.Time{}, waiting: map[int]func(){},
 		lease: lease{began: time.Now()},
 	}
 }
@@ -146,6 +178,9 @@ func (f *Feed) Run(ctx context.Context) error {
 	defer f.lease.end()
 	group.Go(func() { f.work(ctx) })
 	group.Go(func() { f.beats(ctx) })
+	if f.options.Stream != nil {
+		group.Go(func() { f.streams(ctx) })
+	}
 	for ctx.Err() == nil {
 		if err := f.listen(ctx); err != nil {
 			return err
@@ -177,116 +212,6 @@ func (f *Feed) WhenHearing(then func()) (cancel func()) {
 	}
 }
 
-// put appends a hint; called on the source's read loop.
-func (f *Feed) put(h hint) {
-	f.mu.Lock()
-	switch {
-	case h.kind == hintConnected:
-		f.overflow = false
-		f.inbox = append(f.inbox, h)
-	case f.overflow && h.kind < hintProven: // until there is a connection again, nothing that it says has a place
-	case f.bytes+h.size() > maxInbox && h.kind < hintProven:
-		f.overrun()
-		f.inbox = append(f.inbox, hint{kind: hintLost})
-	default:
-		f.inbox = append(f.inbox, h)
-		f.bytes += h.size()
-	}
-	f.mu.Unlock()
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
-}
-
-// work tells the sink, in order.
-func (f *Feed) work(ctx context.Context) {
-	for {
-		var more <-chan time.Time
-		if f.backlog != nil {
-			more = time.After(time.Until(f.backlog.due))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.wake:
-		case <-more:
-		}
-		f.mu.Lock()
-		batch := f.inbox
-		f.inbox, f.bytes = nil, 0
-		f.mu.Unlock()
-		f.apply(ctx, batch)
-		f.tellBacklog(ctx)
-	}
-}
-
-func (f *Feed) apply(ctx context.Context, batch []hint) {
-	for len(batch) > 0 && ctx.Err() == nil {
-		h := batch[0]
-		if f.behind && h.kind < hintProven {
-			batch = batch[1:]
-			continue
-		}
-		switch h.kind {
-		case hintMessage:
-			list := ahead(batch)
-			if f.backlog == nil {
-				f.messages(ctx, f.news(list))
-			} else {
-				f.keepWaiting(list)
-			}
-			batch = batch[len(list):]
-			continue
-		case hintDisconnect:
-			list := ahead(batch)
-			f.disconnects(ctx, f.news(list))
-			batch = batch[len(list):]
-			continue
-		case hintMark:
-			f.options.Sink.Mark(h.mark)
-			f.seen.hear(h.token, h.mark)
-		case hintFence:
-			f.reached(h.nonce)
-		case hintProven:
-			f.prove(h.proof)
-		case hintLost:
-			f.lose()
-		case hintConnected:
-			f.lose() // what was said before this LISTEN was not heard
-			f.behind = !f.catchUp(ctx, h.found)
-			go f.sendBeat(ctx)
-		}
-		batch = batch[1:]
-	}
-}
-
-// lose gives up what the connection may still say, unless all that was missed before it has been told.
-func (f *Feed) lose() {
-	f.deaf()
-	f.behind = f.behind || f.backlog != nil
-	f.backlog = nil
-}
-
-// keepWaiting puts messages behind the backlog.
-func (f *Feed) keepWaiting(messages []wanted) {
-	if len(f.backlog.late)+len(messages) <= maxLate {
-		f.backlog.late = append(f.backlog.late, messages...)
-		return
-	}
-	f.mu.Lock()
-	f.overrun()
-	f.mu.Unlock()
-	f.lose()
-}
-
-// overrun gives the connection up because it says more than can be held; called under f.mu.
-func (f *Feed) overrun() {
-	f.overflow = true
-	f.epoch++
-	f.losses++
-}
-
 // deaf tells the sink, once; fences on their way will never be reached.
 func (f *Feed) deaf() {
 	f.turning.Lock()
@@ -314,7 +239,7 @@ func (f *Feed) prove(p *proof) {
 	f.turning.Lock()
 	defer f.turning.Unlock()
 	f.mu.Lock()
-	if p.epoch != f.epoch || f.since.IsZero() || time.Since(p.sent) > f.options.DeafAfter {
+	if p.epoch != f.epoch || f.since.IsZero() && !f.leads || time.Since(p.sent) > f.options.DeafAfter {
 		f.mu.Unlock()
 		return
 	}

@@ -25,7 +25,10 @@ import (
 // patience bounds waits for what is certain to come: on a busy machine Postgres prints a gigabyte several times first.
 const patience = 90 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	pgtest.Apart() // replication slots are made
+	goleak.VerifyTestMain(m)
+}
 
 // recorder is a sink that writes down what it is told.
 type recorder struct {
@@ -45,7 +48,16 @@ func (r *recorder) say(format string, args ...any) {
 	}
 }
 
-func (r *recorder) Mark(m feed.Mark) { r.say("mark %s %s", m.Subject, m.Topic) }
+func (r *recorder) Mark(m feed.Mark) {
+	switch {
+	case m.Lenient:
+		r.say("alarm %s %s", m.Subject, m.Topic)
+	case !m.Seen.IsZero():
+		r.say("overtaking mark %s %s", m.Subject, m.Topic)
+	default:
+		r.say("mark %s %s", m.Subject, m.Topic)
+	}
+}
 func (r *recorder) Message(m feed.Message) {
 	if r.hold != nil {
 		r.hold(m)
@@ -134,106 +146,110 @@ func (b *bundle) exec(t *testing.T, statements string) {
 
 func TestOrderIsThatOfCommitsAndStatements(t *testing.T) {
 	t.Parallel()
-	b := start(t)
-	ctx := t.Context()
-	first, err := b.db.Admin.Begin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	say := func(tx pgx.Tx, n int) {
-		t.Helper()
-		if _, err := tx.Exec(ctx, `select realtime.send(to_jsonb($1::int), 'e', 't'), realtime.invalidate('s' || $1)`, n); err != nil {
+	onBoth(t, func(t *testing.T, b *bundle) {
+		ctx := t.Context()
+		first, err := b.db.Admin.Begin(ctx)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	say(first, 1)
-	second, err := b.db.Admin.Begin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	say(second, 2)
-	savepoint, err := second.Begin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	say(savepoint, 3)
-	if err := savepoint.Rollback(ctx); err != nil {
-		t.Fatal(err)
-	}
-	say(second, 4)
-	if err := second.Commit(ctx); err != nil {
-		t.Fatal(err)
-	}
-	say(first, 5)
-	if err := first.Commit(ctx); err != nil {
-		t.Fatal(err)
-	}
-	b.exec(t, `begin; select realtime.send('6', 'e', 't'); rollback; select realtime.send('7', 'end', 't', false)`)
-	var want []string
-	for _, n := range []int{2, 4, 1, 5} {
-		want = append(want, fmt.Sprintf("message t e true %d", n), fmt.Sprintf("mark s%d ", n))
-	}
-	want = append(want, "message t end false 7")
-	if got := b.await(t, "message t end false 7"); !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
+		say := func(tx pgx.Tx, n int) {
+			t.Helper()
+			if _, err := tx.Exec(ctx, `select realtime.send(to_jsonb($1::int), 'e', 't'), realtime.invalidate('s' || $1)`, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say(first, 1)
+		second, err := b.db.Admin.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		say(second, 2)
+		savepoint, err := second.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		say(savepoint, 3)
+		if err := savepoint.Rollback(ctx); err != nil {
+			t.Fatal(err)
+		}
+		say(second, 4)
+		if err := second.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		say(first, 5)
+		if err := first.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		b.exec(t, `begin; select realtime.send('6', 'e', 't'); rollback; select realtime.send('7', 'end', 't', false)`)
+		var want []string
+		for _, n := range []int{2, 4, 1, 5} {
+			want = append(want, fmt.Sprintf("message t e true %d", n), fmt.Sprintf("mark s%d ", n))
+		}
+		want = append(want, "message t end false 7")
+		if got := withoutAlarms(b.await(t, "message t end false 7")); !slices.Equal(got, want) {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	})
 }
 
 func TestManyMessagesInOneTransaction(t *testing.T) {
 	t.Parallel()
-	b := start(t)
-	const n = 1000
-	b.exec(t, fmt.Sprintf(`select realtime.send(to_jsonb(i), 'e', 't') from generate_series(1, %d) as i`, n))
-	got := b.await(t, fmt.Sprintf("message t e true %d", n))
-	if len(got) != n {
-		t.Fatalf("%d messages, want %d", len(got), n)
-	}
-	for i, said := range got {
-		if want := fmt.Sprintf("message t e true %d", i+1); said != want {
-			t.Fatalf("%d: %q, want %q", i, said, want)
+	onBoth(t, func(t *testing.T, b *bundle) {
+		const n = 1000
+		b.exec(t, fmt.Sprintf(`select realtime.send(to_jsonb(i), 'e', 't') from generate_series(1, %d) as i`, n))
+		got := b.await(t, fmt.Sprintf("message t e true %d", n))
+		if len(got) != n {
+			t.Fatalf("%d messages, want %d", len(got), n)
 		}
-	}
+		for i, said := range got {
+			if want := fmt.Sprintf("message t e true %d", i+1); said != want {
+				t.Fatalf("%d: %q, want %q", i, said, want)
+			}
+		}
+	})
 }
 
 func TestWhatCannotBeDeliveredIsCounted(t *testing.T) {
 	t.Parallel()
-	b := start(t)
-	b.exec(t, `
+	onBoth(t, func(t *testing.T, b *bundle) {
+		b.exec(t, `
 		select realtime.send(to_jsonb(repeat('x', 2000)), 'large', 't');
 		insert into realtime.messages (topic, extension, event, private) values ('t', 'broadcast', 'empty', true);
 		insert into realtime.messages (topic, extension, payload) values ('t', 'broadcast', '{}');
 		select realtime.send('{}', 'deleted', 't'); `+`delete from realtime.messages where event = 'deleted';
 		select realtime.send_binary('\x6869', 'end', 't')`)
-	if got := b.await(t, "message t end true hi"); !slices.Equal(got, []string{"dropped t", "dropped t", "dropped t", "message t end true hi"}) {
-		t.Errorf("said %q", got)
-	}
-	for reason, want := range map[string]float64{"too_large": 1, "incomplete": 2} {
-		if n := metricstest.Value(t, b.m, "realtime_messages_dropped_total", reason); n != want {
-			t.Errorf("dropped as %s: %v, want %v", reason, n, want)
+		if got := b.await(t, "message t end true hi"); !slices.Equal(got, []string{"dropped t", "dropped t", "dropped t", "message t end true hi"}) {
+			t.Errorf("said %q", got)
 		}
-	}
+		for reason, want := range map[string]float64{"too_large": 1, "incomplete": 2} {
+			if n := metricstest.Value(t, b.m, "realtime_messages_dropped_total", reason); n != want {
+				t.Errorf("dropped as %s: %v, want %v", reason, n, want)
+			}
+		}
+	})
 }
 
 // Whoever has reached a fence has been told all that was committed before it was sent.
 func TestFenceComesAfterAllThatWasCommitted(t *testing.T) {
 	t.Parallel()
-	b := start(t)
-	for i := range 100 {
-		b.exec(t, fmt.Sprintf(`select realtime.send('%d', 'e', 't'), realtime.invalidate('s%d')`, i, i))
-		fence := b.NewFence()
-		if _, err := b.db.Admin.Exec(t.Context(), sql.Heartbeat, fence.Payload()); err != nil {
-			t.Fatal(err)
+	onBoth(t, func(t *testing.T, b *bundle) {
+		for i := range 100 {
+			b.exec(t, fmt.Sprintf(`select realtime.send('%d', 'e', 't'), realtime.invalidate('s%d')`, i, i))
+			fence := b.NewFence()
+			if _, err := b.db.Admin.Exec(t.Context(), sql.Heartbeat, fence.Payload()); err != nil {
+				t.Fatal(err)
+			}
+			reached := make(chan bool, 1)
+			fence.Then(func(ok bool) { b.say("fence %d %v", i, ok); reached <- ok })
+			if !<-reached {
+				t.Fatal("the fence was lost")
+			}
+			want := []string{fmt.Sprintf("message t e true %d", i), fmt.Sprintf("mark s%d ", i), fmt.Sprintf("fence %d true", i)}
+			if got := withoutAlarms(b.await(t, want[2])); !slices.Equal(got, want) {
+				t.Fatalf("got %q, want %q", got, want)
+			}
 		}
-		reached := make(chan bool, 1)
-		fence.Then(func(ok bool) { b.say("fence %d %v", i, ok); reached <- ok })
-		if !<-reached {
-			t.Fatal("the fence was lost")
-		}
-		want := []string{fmt.Sprintf("message t e true %d", i), fmt.Sprintf("mark s%d ", i), fmt.Sprintf("fence %d true", i)}
-		if got := b.await(t, want[2]); !slices.Equal(got, want) {
-			t.Fatalf("got %q, want %q", got, want)
-		}
-	}
+	})
 }
 
 func TestInterruptionsAreSaid(t *testing.T) {
@@ -261,16 +277,17 @@ func TestInterruptionsAreSaid(t *testing.T) {
 // One message that Postgres cannot print stops nobody else's.
 func TestUnreadableMessageIsDropped(t *testing.T) {
 	t.Parallel()
-	b := start(t)
-	b.exec(t, `select realtime.send('1', 'before', 't');
+	onBoth(t, func(t *testing.T, b *bundle) {
+		b.exec(t, `select realtime.send('1', 'before', 't');
 		insert into realtime.messages (topic, extension, event, private, payload)
 			select 't', 'broadcast', 'poison', true, jsonb_build_object('x', jsonb_agg(1e131071::numeric)) from generate_series(1, 10000);
 		select realtime.send('2', 'after', 't')`)
-	want := []string{"message t before true 1", "message t after true 2"}
-	got := slices.DeleteFunc(b.await(t, want[1]), func(said string) bool { return !strings.HasPrefix(said, "message") })
-	if !slices.Equal(got, want) {
-		t.Errorf("said %q", got)
-	}
+		want := []string{"message t before true 1", "message t after true 2"}
+		got := slices.DeleteFunc(b.await(t, want[1]), func(said string) bool { return !strings.HasPrefix(said, "message") })
+		if !slices.Equal(got, want) {
+			t.Errorf("said %q", got)
+		}
+	})
 }
 
 // While Postgres prints, it does not look up to be cancelled. A message that takes for ever must not hold up what follows.
@@ -299,14 +316,15 @@ func TestMessageThatIsNeverReadIsDropped(t *testing.T) {
 // Anyone may repeat a notification, at once or afterwards.
 func TestRepeatedNotifications(t *testing.T) {
 	t.Parallel()
-	b := start(t)
-	const repeat = `select pg_notify('realtime', format('m %s %s %s', xid, seq, token)), pg_notify('realtime', format('m %s 0%s %s', xid, seq, token)) from realtime._journal;`
-	b.exec(t, `select realtime.send('1', 'e', 't');`+repeat+`select realtime.send('2', 'e', 't')`)
-	got := b.await(t, "message t e true 2")
-	b.exec(t, repeat+`select realtime.send('3', 'e', 't')`)
-	if got = append(got, b.await(t, "message t e true 3")...); !slices.Equal(got, sent(1, 2, 3)) {
-		t.Errorf("said %q", got)
-	}
+	onBoth(t, func(t *testing.T, b *bundle) {
+		const repeat = `select pg_notify('realtime', format('m %s %s %s', xid, seq, token)), pg_notify('realtime', format('m %s 0%s %s', xid, seq, token)) from realtime._journal;`
+		b.exec(t, `select realtime.send('1', 'e', 't');`+repeat+`select realtime.send('2', 'e', 't')`)
+		got := b.await(t, "message t e true 2")
+		b.exec(t, repeat+`select realtime.send('3', 'e', 't')`)
+		if got = append(got, b.await(t, "message t e true 3")...); !slices.Equal(got, sent(1, 2, 3)) {
+			t.Errorf("said %q", got)
+		}
+	})
 }
 
 // Nobody waits for the next heartbeat when there is a connection again.

@@ -96,55 +96,82 @@ func (f *Feed) beats(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			f.sendBeat(ctx)
+			f.sendBeat(ctx, f.NewFence())
 		}
 	}
 }
 
-// sendBeat sends one heartbeat through the pool, so that it proves the whole way: pool, primary, LISTEN.
-func (f *Feed) sendBeat(ctx context.Context) {
+// sendBeat sends a fence as a heartbeat, through the pool, so that it proves the whole way: pool, primary, LISTEN or the WAL.
+func (f *Feed) sendBeat(ctx context.Context, w *Fence) {
 	half := f.options.DeafAfter / 2 // one that hangs must leave time for another, on another connection
 	ctx, cancel := context.WithTimeout(ctx, half)
 	defer cancel()
+	sent := time.Now()
 	f.mu.Lock()
 	epoch := f.epoch
+	for nonce, then := range f.beaten {
+		if sent.Sub(then) > 2*f.options.DeafAfter {
+			delete(f.beaten, nonce)
+		}
+	}
+	f.beaten[w.nonce] = sent
 	f.mu.Unlock()
-	w, sent := f.NewFence(), time.Now()
-	snap, awaited, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
+	p, awaited, err := f.say(ctx, postgres.Limits{Statement: half, Lock: half}, w.Payload())
 	if err != nil {
 		w.Drop()
 		f.options.Logger.Debug("heartbeat not sent", "err", err)
 		return
 	}
+	f.know(p.snapshot)
+	f.mu.Lock()
+	f.serving = p.serves
+	deaf := f.leads && p.source.way == wayNotify // no heartbeat comes by the stream
+	f.mu.Unlock()
 	if awaited && f.options.Awaited != nil {
 		f.options.Awaited()
 	}
+	p.epoch, p.sent = epoch, sent
+	if deaf {
+		f.put(hint{kind: hintProven, proof: &p})
+	}
 	w.Then(func(reached bool) {
 		if reached {
-			f.put(hint{kind: hintProven, proof: &proof{snap, epoch, sent}})
+			f.put(hint{kind: hintProven, proof: &p})
 		}
 	})
 }
 
-// say notifies, and returns what the database had committed by then, and whether this server may be awaited in
-// realtime.sync(): asked in the same round trip, that costs nothing of its own.
-func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (seen snapshot.Snapshot, awaited bool, err error) {
+// say says something by both ways, and returns what the database had committed by then, by which way messages are said, and
+// whether this server may be awaited in realtime.sync(): asked in the same round trip, that costs nothing of its own.
+func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (p proof, awaited bool, err error) {
 	err = postgres.ShortFresh(ctx, f.options.Pool, l, func(b *pgx.Batch) {
 		b.Queue(sql.Heartbeat, payload)
+		b.Queue(sql.Source, f.options.Node)
 		b.Queue(sql.SyncAwaited, f.options.Node)
 	}, func(results pgx.BatchResults) error {
 		var text string
-		if err := results.QueryRow().Scan(nil, &text); err != nil {
+		if err := results.QueryRow().Scan(nil, &text, nil); err != nil {
 			return err
 		}
-		if seen, err = snapshot.Parse(text); err != nil {
+		if p.snapshot, err = snapshot.Parse(text); err != nil {
+			return err
+		}
+		if p.source, p.serves, err = scanSource(results.QueryRow()); err != nil {
 			return err
 		}
 		tag, err := results.Exec()
 		awaited = tag.RowsAffected() > 0 // there is a row; which, is asked when it is answered
 		return err
 	})
-	return seen, awaited, err
+	return p, awaited, err
+}
+
+// isOurs tells whether a fence is on its way that has this nonce.
+func (f *Feed) isOurs(nonce string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ours := f.fences[nonce]
+	return ours
 }
 
 // Reach sends a fence, and returns when the sink has been told everything that was committed before the call, except what

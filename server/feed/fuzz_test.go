@@ -3,6 +3,7 @@ package feed
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -47,7 +48,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q is accepted: %v", payload, err)
 			}
 			xid, _ := snapshot.ParseXID(want.X)
-			if h.mark != (Mark{XID: xid, Subject: want.S, Topic: want.T, Lenient: want.L}) || !utf8.ValidString(h.mark.Subject+h.mark.Topic) {
+			if !reflect.DeepEqual(h.mark, Mark{XID: xid, Subject: want.S, Topic: want.T, Lenient: want.L}) || !utf8.ValidString(h.mark.Subject+h.mark.Topic) {
 				t.Fatalf("%q reads as %+v", payload, h.mark)
 			}
 		case hintDisconnect:

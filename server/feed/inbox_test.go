@@ -23,7 +23,7 @@ func TestInboxIsBounded(t *testing.T) {
 		hint hint
 		most int // hints that fit
 	}{
-		{"messages", hint{kind: hintMessage}, 1.2e6},
+		{"messages", hint{kind: hintMessage}, 700_000},
 		{"long marks", hint{kind: hintMark, mark: Mark{Topic: strings.Repeat("t", 4000), Subject: strings.Repeat("s", 3000)}}, 20_000},
 	} {
 		f := quiet()
@@ -139,11 +139,11 @@ func TestProofs(t *testing.T) {
 		hearing bool
 		floor   string
 	}{
-		{"one in time", proof{snap, 7, now}, now, nil, true, "200:200:"},
-		{"one behind a backlog", proof{snap, 7, now}, now, &backlog{}, true, "100:100:"},
-		{"one of another connection", proof{snap, 6, now}, now, nil, false, "100:100:"},
-		{"one that was under way too long", proof{snap, 7, now.Add(-6 * time.Second)}, now, nil, false, "100:100:"},
-		{"one without a connection", proof{snap, 7, now}, time.Time{}, nil, false, "100:100:"},
+		{"one in time", proof{snapshot: snap, epoch: 7, sent: now}, now, nil, true, "200:200:"},
+		{"one behind a backlog", proof{snapshot: snap, epoch: 7, sent: now}, now, &backlog{}, true, "100:100:"},
+		{"one of another connection", proof{snapshot: snap, epoch: 6, sent: now}, now, nil, false, "100:100:"},
+		{"one that was under way too long", proof{snapshot: snap, epoch: 7, sent: now.Add(-6 * time.Second)}, now, nil, false, "100:100:"},
+		{"one without a connection", proof{snapshot: snap, epoch: 7, sent: now}, time.Time{}, nil, false, "100:100:"},
 	} {
 		f := quiet()
 		f.options.Sink, f.epoch, f.since, f.backlog = &told{}, 7, test.since, test.backlog

@@ -21,7 +21,7 @@ var fetchLimits = postgres.Limits{Statement: 5 * time.Second, Lock: 2 * time.Sec
 // ahead are the hints at the head of a batch that are of one kind, and can be read together.
 func ahead(batch []hint) (list []wanted) {
 	for i, h := range batch {
-		if h.kind != batch[0].kind || i == maxFetch {
+		if h.kind != batch[0].kind || h.stream != batch[0].stream || i == maxFetch {
 			break
 		}
 		list = append(list, wanted{h.entry, h.token})
@@ -72,12 +72,20 @@ func (f *Feed) messages(ctx context.Context, list []wanted) {
 			said = err.Error()
 			f.options.Logger.Warn("messages not read; trying again", "err", err, "messages", len(list))
 		}
-		select {
-		case <-ctx.Done():
+		if !waitFor(ctx, wait) {
 			return
-		case <-time.After(wait):
 		}
 		wait = min(2*wait, maxWait)
+	}
+}
+
+// waitFor waits a while; false: ctx ended.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // channel is what the triggers notify. There is one, because the order between two would be lost.
 const channel = "realtime"
 
-// hint is one notification, read but not believed.
+// hint is what one notification says, or one message of the WAL, read but not believed.
 type hint struct {
 	kind  hintKind
 	entry entry  // of a message, or a disconnect
@@ -30,14 +30,20 @@ type hint struct {
 	nonce string // of a fence
 	proof *proof
 	found *found
+
+	stream int          // number of the stream of the WAL that said it; 0: NOTIFY did
+	xid    snapshot.XID // of the transaction that said it, in a stream
+	reason string       // why a stream was lost
 }
 
 // size is what a hint counts against the inbox's bound: about its size in memory, with what its sender chose.
-func (h hint) size() int { return 120 + len(h.mark.Subject) + len(h.mark.Topic) + len(h.nonce) }
+func (h hint) size() int { return 200 + len(h.mark.Subject) + len(h.mark.Topic) + len(h.nonce) }
 
 // proof is a heartbeat that came back.
 type proof struct {
 	snapshot snapshot.Snapshot // it was sent after all this
+	source   source            // as of then, or later
+	serves   bool              // the server that sent it; the same
 	epoch    uint64
 	sent     time.Time
 }
@@ -58,6 +64,8 @@ const (
 	hintProven              // ours: a heartbeat came back
 	hintLost                // ours: the source is interrupted here
 	hintConnected           // ours: the source begins here
+	hintStreamUp            // ours: so does a stream
+	hintStreamLost          // ours: and is lost
 )
 
 func (k hintKind) String() string {
@@ -208,20 +216,30 @@ func (f *Feed) connected(ctx context.Context, conn *pgx.Conn) error {
 // inUse begins a new epoch: what a heartbeat proves from here on, it proves of this connection.
 func (f *Feed) inUse() {
 	f.mu.Lock()
-	f.epoch++
 	f.since = time.Now()
+	if !f.leads {
+		f.epoch++
+	}
 	f.mu.Unlock()
 }
 
 func (f *Feed) hear(payload string) {
+	if h, err := f.read(payload, "notify"); err == nil {
+		f.heartbeatHeard(h.nonce, &f.alarmed)
+		f.put(h)
+	}
+}
+
+// read parses what a source says, and counts it.
+func (f *Feed) read(payload, source string) (hint, error) {
 	h, err := parse(payload)
 	if err != nil {
 		f.options.Metrics.FeedIgnored.WithLabelValues("malformed").Inc()
-		f.options.Logger.Debug("notification ignored", "err", err)
-		return
+		f.options.Logger.Debug("hint ignored", "source", source, "err", err)
+		return h, err
 	}
-	f.options.Metrics.FeedHeard.WithLabelValues(h.kind.String()).Inc()
-	f.put(h)
+	f.options.Metrics.FeedHeard.WithLabelValues(h.kind.String(), source).Inc()
+	return h, nil
 }
 
 func (f *Feed) lost(err error) {
@@ -229,10 +247,14 @@ func (f *Feed) lost(err error) {
 		err = fmt.Errorf("LISTEN_DATABASE_URL leads to a standby, and only a primary can be listened to: %w", err)
 	}
 	f.mu.Lock()
-	again := f.trouble == err.Error()
+	again, leads := f.trouble == err.Error(), f.leads
 	f.trouble = err.Error()
 	f.mu.Unlock()
-	if !again { // the same trouble once, not at every attempt
+	switch {
+	case again: // the same trouble once, not at every attempt
+	case leads:
+		f.options.Logger.Warn("no alarms are heard, only the WAL", "err", err)
+	default:
 		f.options.Logger.Warn("the database is not heard", "err", err)
 	}
 	f.interrupted()
@@ -241,10 +263,12 @@ func (f *Feed) lost(err error) {
 // interrupted makes void what was on its way, and says so in the feed's order.
 func (f *Feed) interrupted() {
 	f.mu.Lock()
-	f.epoch++
 	f.losses++
 	f.since = time.Time{}
-	f.lease.end()
+	if !f.leads {
+		f.epoch++
+		f.lease.end()
+	}
 	f.mu.Unlock()
 	f.put(hint{kind: hintLost})
 }
@@ -261,10 +285,14 @@ func (f *Feed) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 		case <-tick.C:
 		}
 		f.mu.Lock()
-		silent, hearing, overflow := !f.lease.holds(time.Now()), f.hearing, f.overflow
+		silent, hearing, overflow, leads := !f.lease.holds(time.Now()), f.hearing, f.overflow, f.leads
+		deaf := silent || overflow && !leads
+		if leads { // of this connection the lease says nothing
+			silent = time.Since(f.alarmed) > f.options.DeafAfter
+		}
 		dead := silent && !f.since.IsZero() && time.Since(f.since) > f.options.DeafAfter
 		f.mu.Unlock()
-		if hearing && (silent || overflow) {
+		if hearing && deaf {
 			f.deaf() // at once: the feed's own goroutine may be stuck behind what it cannot read
 		}
 		switch {

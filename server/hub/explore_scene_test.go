@@ -24,6 +24,7 @@ type scene struct {
 	stalls    int  // times that the proof of hearing runs out, with the connection there
 	hopeless  bool // what was missed in an outage may be beyond catching up
 	forgeries []Mark
+	alarms    bool // marks may be told ahead of their place, as lenient ones, and are told again in it
 	failures  int  // decisions that cannot be made
 	merging   bool // marks may be merged before the worker comes to them
 	paced     bool // asking again waits for a timer

@@ -78,6 +78,21 @@ func scenes() []*scene {
 		{name: "the proof runs out", seats: member, stalls: 1, clients: 1, transactions: change},
 		{name: "the proof runs out, and then the connection", seats: member, stalls: 1, losses: 1, transactions: [][]statement{
 			transaction(revokes(), sends()), transaction(grants())}},
+		{name: "alarms", seats: goes, clients: 1, alarms: true, transactions: change},
+		{name: "alarms in one transaction", seats: member, alarms: true, transactions: [][]statement{
+			transaction(sends(), revokes(), sends(), grants(), sends()), transaction(sends(), revokes()), transaction(grants(), sends())}},
+		{name: "alarms while joining", seats: joins, alarms: true, clients: 1, begin: outsider, transactions: [][]statement{
+			transaction(sends(), grants(), sends()), transaction(revokes()), transaction(sends(), grants())}},
+		{name: "alarms, and a right that is new", seats: member, begin: []uint8{rightToPresence}, alarms: true, clients: 1, transactions: [][]statement{
+			transaction(sends()), transaction(grants(), sends()), transaction(touches())}},
+		{name: "alarms, merged", seats: member, alarms: true, merging: true, transactions: append(change, transaction(sends(), revokes()))},
+		{name: "alarms, and forged marks", seats: member, alarms: true, forgeries: []Mark{lying}, transactions: change},
+		{name: "alarms, and another token", seats: []seating{{here: true, turnsInto: 1}}, alarms: true, begin: two, transactions: [][]statement{
+			transaction(becomes(1, 0)), transaction(sends()), transaction(becomes(1, rightToAll))}},
+		{name: "alarms, and the connection is lost", seats: member, alarms: true, losses: 1, transactions: change},
+		{name: "alarms, and the proof runs out", seats: member, alarms: true, stalls: 1, transactions: change},
+		{name: "a lenient mark, and a right that is new", seats: member, begin: []uint8{rightToPresence}, clients: 1, transactions: [][]statement{
+			transaction(touches()), transaction(sends()), transaction(grants(), sends())}},
 		{name: "DDL", seats: goes, transactions: quiet},
 		{name: "DDL while joining", seats: joins, begin: outsider, transactions: [][]statement{
 			transaction(grants().quietly()), transaction(sends()), transaction(revokes().quietly())}},

@@ -19,10 +19,11 @@ type state struct {
 	notices []uint8 // how many commits there were when somebody noticed DDL
 
 	connected bool
-	stalled   bool // the proof of hearing has run out
-	proof     int  // commits that have to be heard for another
-	heard     int  // commits of which all was heard
-	part      int  // notifications heard of the next
+	stalled   bool   // the proof of hearing has run out
+	proof     int    // commits that have to be heard for another
+	heard     int    // commits of which all was heard
+	part      int    // notifications heard of the next
+	alarmed   uint16 // transactions of which marks were told ahead of their place
 	catchesUp bool
 	backlog   []int // messages that were missed, in the order in which they are told
 	late      []int // heard while there was a backlog
@@ -185,6 +186,7 @@ func (s *state) key(b []byte) []byte {
 	b = append(append(b, uint8(len(s.order))), s.order...)
 	b = append(append(b, uint8(len(s.notices))), s.notices...)
 	b = binary.LittleEndian.AppendUint16(b, s.over)
+	b = binary.LittleEndian.AppendUint16(b, s.alarmed)
 	b = append(b, flags(s.connected, s.stalled, s.catchesUp, w.deaf, w.refusing, w.catchUp, s.pending != nil))
 	b = append(b, uint8(s.proof), uint8(s.heard), uint8(s.part), uint8(s.sent), uint8(s.lost), uint8(s.stalls), uint8(s.forged), uint8(s.failed), uint8(s.just))
 	b = binary.LittleEndian.AppendUint32(b, s.told)
@@ -229,7 +231,7 @@ func (s *state) appendSeat(b []byte, i int) []byte {
 	}
 	g := &sub.gate
 	b = append(b, uint8(sub.place), uint8(g.state), flags(g.asking, g.paced, g.since.IsZero(), g.lost, g.doubted, g.deafAt > 0, sub.unsettled, sub.history.awaited),
-		flags(g.rights.Broadcast.Receive, g.rights.Broadcast.Send, g.rights.Presence.Receive, g.rights.Presence.Send, sub.history.last, sub.expiry != nil),
+		flags(g.rights.Broadcast.Receive, g.rights.Broadcast.Send, g.rights.Presence.Receive, g.rights.Presence.Send, sub.history.last, sub.expiry != nil, g.was.Broadcast.Receive, g.was.Presence.Receive),
 		uint8(g.marks-g.asked), uint8(g.missed), uint8(len(g.waiting)), uint8(len(sub.history.page)), uint8(len(sub.history.behind)), uint8(len(sub.history.given)))
 	if g.deafAt > 0 {
 		b = append(b, uint8(g.marks-g.deafAt))

@@ -42,11 +42,12 @@ const (
 	stepLose
 	stepForge
 	stepFail
+	stepAlarm
 )
 
 func (e step) String() string {
 	name := [...]string{"the feed hears", "the worker takes the marks", "Postgres looks", "answer", "timer", "deaf", "hearing", "connect", "connect, all is lost", "a late message",
-		"replay", "DDL is noticed", "commit", "rollback", "a client sends", "join", "leave", "rebind", "the proof runs out", "the connection is lost", "forged mark", "no decision"}[e.what]
+		"replay", "DDL is noticed", "commit", "rollback", "a client sends", "join", "leave", "rebind", "the proof runs out", "the connection is lost", "forged mark", "no decision", "alarm"}[e.what]
 	return fmt.Sprint(name, " ", e.n)
 }
 
@@ -61,7 +62,7 @@ func (s *state) steps(into []step) (steps []step, must int) {
 	}
 	for i := range s.questions {
 		switch q := &s.questions[i]; {
-		case q.first, s.connected && s.heard >= q.needs(len(s.order)):
+		case q.first, q.looked && q.right == 0, s.connected && s.heard >= q.needs(len(s.order)): // who has no right need not wait for what comes before that
 			add(stepAnswer, i)
 		}
 		if !s.questions[i].looked {
@@ -138,6 +139,11 @@ func (s *state) optional(into []step) []step {
 	if s.forged < len(s.forgeries) {
 		add(stepForge, s.forged)
 	}
+	for i, t := range s.order {
+		if s.alarms && s.connected && i >= s.heard && s.alarmed&(1<<t) == 0 && slices.ContainsFunc(s.transactions[t], func(e statement) bool { return !e.message && !e.quiet && !e.clock }) {
+			add(stepAlarm, int(t))
+		}
+	}
 	for i, q := range s.questions {
 		if s.failed < s.failures && !q.looked {
 			add(stepFail, i)
@@ -154,7 +160,7 @@ func (s *state) inTurn(steps []step) []step {
 			switch e.what {
 			case stepCommit, stepRollback, stepLook:
 				return false
-			case stepHear, stepStall, stepLose, stepConnect, stepHopeless, stepNotice:
+			case stepHear, stepAlarm, stepStall, stepLose, stepConnect, stepHopeless, stepNotice:
 				return s.just == stepLook
 			case stepSend:
 				return s.just == stepLook || s.connected
@@ -242,6 +248,14 @@ func (s *state) do(e step) {
 	case stepForge:
 		s.forged++
 		s.mark(s.forgeries[e.n])
+	case stepAlarm:
+		s.alarmed |= 1 << e.n
+		for _, statement := range s.transactions[e.n] {
+			if m := statement.mark; !statement.message && !statement.quiet && !statement.clock {
+				m.XID, m.Lenient = xidOf(e.n), true
+				s.mark(m)
+			}
+		}
 	case stepFail:
 		s.failed++
 		q := s.questions[e.n]

@@ -119,7 +119,7 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 	}{
 		{worker{}, "options log later number rooms subjects held deaf refusing silences catchUp barrier unsettled rechecks turns outlets delivered writing"},
 		{Subscription{}, "room outlet subject member gate history place counted held unsettled expiry turn rechecked"},
-		{gate{}, "state rights since waiting bytes marks markedAt round asking asked answered asks paced pace picture lost deafAt doubted overtaken missed"},
+		{gate{}, "state rights was since waiting bytes marks markedAt round asking asked answered asks paced pace picture lost deafAt doubted overtaken missed"},
 		{waiting{}, "frame xid first last mixed strict seen"},
 		{heardMark{}, "xid nth"},
 		{history{}, "awaited last page given behind bytes"},

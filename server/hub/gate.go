@@ -18,6 +18,7 @@ import (
 type gate struct {
 	state    gateState
 	rights   Rights
+	was      Rights            // of old: before the changes among what waits
 	since    snapshot.Snapshot // of the admission: what it sees was there before us and is history, not live
 	waiting  []waiting         // from the first mark not answered on
 	bytes    int               // of the frames among them
@@ -158,17 +159,21 @@ type released struct {
 // The answer speaks of one moment. A frame that lies between a mark and a later one, of which the answer has seen
 // something as well, may fall into a time without rights, lost and regained before we could ask: it is withheld. Only
 // lenient marks before it (a table without a subject, touched by every message, say) are too common for that. So may one
-// behind a mark that overtook it (see Mark.Seen).
+// behind a mark that overtook it (see Mark.Seen). And behind a lenient mark a right that is new may come from a strict one that
+// follows: the lenient one may be its alarm.
 func (g *gate) allow(v Verdict) released {
 	g.answered = g.asked
 	if g.state == gateJoining {
 		return g.admit(v)
 	}
 	g.rights = v.Rights
-	lastSeen := -1 // the last run of which the answer saw something, or may have: of what has no transaction nobody can say
+	lastSeen, given := -1, -1 // the last run of which the answer saw something, or may have: of what has no transaction nobody can say; and the last strict one
 	for i, w := range g.waiting {
 		if w.frame == nil && (w.mixed || w.first.xid == 0 || g.saw(v, w.first)) {
 			lastSeen = i
+			if w.strict {
+				given = i
+			}
 		}
 	}
 	var out released
@@ -176,6 +181,9 @@ func (g *gate) allow(v Verdict) released {
 	for i, w := range g.waiting {
 		if w.frame == nil {
 			if !g.sawAll(v, w) {
+				if given < i { // else the right may be younger than what is left
+					g.was = v.Rights
+				}
 				g.keep(i)
 				g.waiting[0].strict = g.waiting[0].strict || strict && i < lastSeen
 				if g.waiting[0].seen.IsZero() {
@@ -189,7 +197,8 @@ func (g *gate) allow(v Verdict) released {
 			}
 			continue
 		}
-		doubtful := strict && i < lastSeen || overtaken.Sees(w.xid)
+		isNew := !g.was.of(w.frame).Receive
+		doubtful := strict && i < lastSeen || isNew && !strict && i < given || overtaken.Sees(w.xid)
 		switch {
 		case !g.passes(w.frame, w.xid):
 		case doubtful && g.picture.tear(w.frame):
@@ -266,7 +275,7 @@ func (g *gate) caughtUp() (withheld int) {
 
 // open lets frames pass at once.
 func (g *gate) open(out *released) {
-	g.state, g.waiting, g.bytes = gateOpen, nil, 0
+	g.state, g.was, g.waiting, g.bytes = gateOpen, g.rights, nil, 0
 	if !g.rights.Presence.Receive {
 		g.picture = picture{}
 	}

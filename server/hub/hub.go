@@ -83,7 +83,8 @@ const (
 // hub they may call what does not wait: everything but Publish and Mark.
 type Member interface {
 	// Ask has the subscription decided; the answer goes to Hub.Answer with the same round. For every ask but a
-	// subscription's first, the answer may be given only when all that its snapshot sees has been appended to the hub.
+	// subscription's first, the answer may be given only when all that its snapshot sees has been appended to the hub, unless
+	// it takes all away.
 	Ask(sub *Subscription, round uint64, first bool)
 	// Admitted tells that frames follow from here on.
 	Admitted(Rights)

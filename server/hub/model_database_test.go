@@ -20,6 +20,8 @@ type commit struct {
 	open    bool // and DDL had not shut everybody out
 	mark    Mark
 	told    *told // the last time
+
+	straggles bool // nobody says that it was committed: it is looked for
 }
 
 func (c *commit) String() string {
@@ -33,6 +35,8 @@ func (c *commit) String() string {
 type opened struct {
 	xid   snapshot.XID
 	place int
+
+	straggles bool
 }
 
 // database commits transactions in another order than it began them, and gives some up.
@@ -48,6 +52,8 @@ type database struct {
 	shut    bool   // by DDL, which no mark tells of: the digest is looked at from time to time
 	digest  uint64 // of the DDL so far
 	noticed uint64 // when it was last looked at; no verdict made under another counts
+
+	straggling bool // some transactions straggle
 }
 
 // define shuts everybody out, or lets them in again.
@@ -63,7 +69,7 @@ func (d *database) begin() { *d = database{next: 100, ended: 99, allowed: true, 
 
 func (d *database) commit(rng *rand.Rand) {
 	for len(d.open) == 0 || rng.IntN(2) == 0 {
-		d.open = append(d.open, opened{xid: d.next})
+		d.open = append(d.open, opened{xid: d.next, straggles: d.straggling && rng.IntN(4) == 0})
 		d.next++
 	}
 	for _, i := range rng.Perm(len(d.open)) {
@@ -73,7 +79,7 @@ func (d *database) commit(rng *rand.Rand) {
 		}
 	}
 	i := rng.IntN(len(d.open))
-	x, place := d.open[i].xid, d.open[i].place
+	x, place, straggles := d.open[i].xid, d.open[i].place, d.open[i].straggles
 	if place == 0 {
 		d.sent++
 		place = d.sent
@@ -83,7 +89,7 @@ func (d *database) commit(rng *rand.Rand) {
 	if rng.IntN(3) == 0 {
 		return // rolled back
 	}
-	c := &commit{xid: x, place: place}
+	c := &commit{xid: x, place: place, straggles: straggles}
 	switch rng.IntN(8) {
 	case 0:
 		d.allowed = false
@@ -238,10 +244,14 @@ func (m *model) hear() {
 	case !c.message:
 		m.marked = m.marked || !c.mark.Lenient
 		m.mark(c.mark)
+	case c.straggles:
 	case m.catchingUp:
 		m.late = append(m.late, c)
 	default:
 		m.give(c, false)
+	}
+	if !m.catchingUp && !m.worker.deaf && m.heard == len(m.commits) {
+		m.find(m.heard)
 	}
 	if !m.catchingUp && !m.worker.deaf && m.heard == len(m.commits) {
 		m.moments = append(m.moments, m.now()) // a heartbeat, heard at once
@@ -268,7 +278,36 @@ func (m *model) catchUp() {
 	}
 }
 
+// find tells what stragglers among the first commits said, late.
+func (m *model) find(among int) {
+	var found []*commit
+	for _, c := range m.commits[:among] {
+		if c.straggles && c.message && c.told == nil && !m.base[c] {
+			found = append(found, c)
+		}
+	}
+	if len(found) == 0 {
+		return
+	}
+	catchingUp{}.apply(m.worker)
+	for _, c := range found {
+		m.give(c, false)
+	}
+	if !m.catchingUp {
+		caughtUp{}.apply(m.worker)
+	}
+}
+
+// overtaken is what a mark may overtake while there are stragglers.
+func (m *model) overtaken() (seen snapshot.Snapshot) {
+	straggles := func(x snapshot.XID) bool {
+		return slices.ContainsFunc(m.open, func(o opened) bool { return o.xid == x && o.straggles })
+	}
+	return m.snapshot().Without(straggles)
+}
+
 func (m *model) finish() {
+	m.find(m.heard)
 	caughtUp{}.apply(m.worker)
 	m.catchingUp = false
 	m.moments = append(m.moments, m.to)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -47,6 +48,8 @@ type play struct {
 	replays  bool // half of the members want what was before them
 	barriers bool
 	hasty    bool // barriers wait for nobody
+	straggle bool // some messages are found late
+	alarms   bool // marks are told ahead of their place as well, as lenient ones
 	defines  bool // DDL takes rights away and gives them back
 }
 
@@ -88,6 +91,7 @@ func newModel(seed uint64, p play) *model {
 		members: newMembers(),
 	}
 	m.database.begin()
+	m.straggling = p.straggle
 	m.hearer.begin(&m.database)
 	m.worker.deaf = false
 	m.join()
@@ -161,6 +165,9 @@ func (m *model) step() {
 			m.poll()
 		}
 	}
+	if m.alarms && m.rng.IntN(4) == 0 {
+		m.alarm()
+	}
 	switch m.rng.IntN(13) {
 	case 0, 1, 2:
 		m.commit(m.rng)
@@ -188,6 +195,18 @@ func (m *model) step() {
 	m.worker.pass()
 }
 
+// alarm tells a mark that is on its way.
+func (m *model) alarm() {
+	if !m.connected || m.heard == len(m.commits) {
+		return
+	}
+	if c := m.commits[m.heard+m.rng.IntN(len(m.commits)-m.heard)]; !c.message {
+		mark := c.mark
+		mark.Lenient = true
+		m.mark(mark)
+	}
+}
+
 // disturb is what others do: clients send, and forge marks of transactions that were, will be, or never are.
 func (m *model) disturb() {
 	if m.rng.IntN(2) == 0 || !m.forgery {
@@ -213,6 +232,9 @@ func (m *model) give(c *commit, allowed bool) {
 }
 
 func (m *model) mark(mark Mark) {
+	if m.straggling && !mark.Lenient && mark.Seen.IsZero() {
+		mark.Seen = m.overtaken()
+	}
 	if !m.mute {
 		(&marking{mark: mark}).apply(m.worker)
 	}
@@ -230,8 +252,8 @@ func (m *model) look() {
 
 // answer brings an answer to the hub; all but first ones only when the feed has come as far as they saw.
 func (m *model) answer() {
-	for i, q := range m.questions {
-		if q.asked < 0 || !q.first && (m.heard < q.asked || !m.connected) {
+	for _, q := range m.questions {
+		if q.asked < 0 || !q.first && (m.heard < q.asked && q.allowed || !m.connected) {
 			continue
 		}
 		if q.digest != m.noticed {
@@ -239,7 +261,10 @@ func (m *model) answer() {
 			m.poll()
 			return
 		}
-		m.questions = append(m.questions[:i], m.questions[i+1:]...)
+		if !q.first && m.heard >= q.asked && !m.catchingUp {
+			m.find(q.asked) // it is fenced
+		}
+		m.questions = slices.Delete(m.questions, slices.Index(m.questions, q), slices.Index(m.questions, q)+1)
 		v := Verdict{Round: q.round, Snapshot: q.snapshot}
 		if q.allowed {
 			v.Rights.Broadcast = Right{Receive: true, Send: true}
@@ -327,6 +352,8 @@ func (p play) run(seed uint64) []string {
 var plays = []play{
 	{}, {outages: true}, {watching: true}, {watching: true, outages: true, forgery: true}, {outages: true, forgery: true}, {outages: true, crashes: true}, {outages: true, crashes: true, hopeless: true, forgery: true},
 	{barriers: true}, {barriers: true, outages: true, crashes: true}, {barriers: true, outages: true, forgery: true, hopeless: true}, {barriers: true, replays: true},
+	{alarms: true}, {alarms: true, outages: true}, {alarms: true, outages: true, crashes: true, forgery: true}, {alarms: true, watching: true, replays: true}, {alarms: true, defines: true, barriers: true},
+	{straggle: true}, {straggle: true, forgery: true}, {straggle: true, outages: true}, {straggle: true, defines: true}, {straggle: true, outages: true, crashes: true, forgery: true},
 	{defines: true}, {defines: true, outages: true}, {defines: true, outages: true, crashes: true, forgery: true}, {defines: true, barriers: true, outages: true},
 	{replays: true}, {replays: true, outages: true, forgery: true}, {replays: true, outages: true, crashes: true, hopeless: true}, {replays: true, watching: true, outages: true},
 }

@@ -20,11 +20,14 @@ type Settings struct {
 	BypassRoles   []string `json:"bypass_roles"`
 	Issuers       int      `json:"issuers"`   // how many may issue tokens, as far as is known
 	PoolSize      int      `json:"pool_size"` // connections for queries; LISTEN has one more
+	Publication   string   `json:"publication"`
+	ChangesSlot   string   `json:"changes_slot"`
 	ServerVersion int      `json:"server_version,omitempty"`
 
 	// What is too much; 0: what the rule says.
 	OldTransaction float64 `json:"old_transaction_seconds,omitempty"`
 	NotifyQueue    float64 `json:"notify_queue_share,omitempty"`
+	SlotWAL        float64 `json:"slot_wal_bytes,omitempty"`
 
 	Now     func() time.Time `json:"-"` // this machine's clock; nil: time.Now
 	Partial bool             `json:"-"` // the schema is not all there: rules that need more of it are left out

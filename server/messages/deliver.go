@@ -29,7 +29,7 @@ type Users interface {
 
 // Mark has everyone concerned decided again.
 func (d Delivery) Mark(m feed.Mark) {
-	d.Hub.Mark(hub.Mark{XID: m.XID, Subject: m.Subject, Topic: m.Topic, Lenient: m.Lenient})
+	d.Hub.Mark(hub.Mark{XID: m.XID, Subject: m.Subject, Topic: m.Topic, Lenient: m.Lenient, Seen: m.Seen})
 }
 
 // Disconnect closes all sockets of a user. It does not go through the hub's log: what is there already and has not begun to

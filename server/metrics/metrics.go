@@ -55,20 +55,38 @@ type Metrics struct {
 	DigestChanges prometheus.Counter     // changes of definitions and privileges that had everybody decided again
 	Rechecks      prometheus.Counter     // subscriptions decided again by the timer
 
-	FeedHearing    prometheus.Gauge       // 1 while the feed is proven to hear, else 0
-	FeedReconnects prometheus.Counter     // times the listener was set up again
-	FeedHeard      *prometheus.CounterVec // notifications heard, by kind
-	FeedIgnored    *prometheus.CounterVec // notifications that meant nothing, by reason (forged, foreign, malformed)
-	FeedCaughtUp   *prometheus.CounterVec // what was said while nobody listened and told afterwards, by kind
-	FeedMissed     *prometheus.CounterVec // times that something was said which cannot be told any more, by reason
-	FeedRoundTrip  prometheus.Histogram   // heartbeat sent to heard
-	Syncs          *prometheus.CounterVec // answers to realtime.sync(), by result (answered, failed)
-	LeaseHeld      prometheus.Gauge       // 1 while this server may serve its database, else 0
-	KeyRefreshes   *prometheus.CounterVec // fetches of key sets, by result
-	Build          *prometheus.GaugeVec   // 1, labelled with the version
-	latencyBuckets []float64
-	pool           *pool
-	keys           keys
+	FeedHearing          prometheus.Gauge         // 1 while the feed is proven to hear, else 0
+	FeedReconnects       prometheus.Counter       // times the listener was set up again
+	FeedHeard            *prometheus.CounterVec   // hints heard, by kind and source
+	FeedSource           *prometheus.GaugeVec     // 1 for the source by which messages are heard
+	FeedSwitches         *prometheus.CounterVec   // times that it became another one, by reason
+	FeedAlarms           prometheus.Counter       // marks told ahead of their place in the WAL
+	FeedIgnored          *prometheus.CounterVec   // notifications that meant nothing, by reason (forged, foreign, malformed)
+	FeedCaughtUp         *prometheus.CounterVec   // what was said while nobody listened and told afterwards, by kind
+	FeedMissed           *prometheus.CounterVec   // times that something was said which cannot be told any more, by reason
+	FeedRoundTrip        prometheus.Histogram     // heartbeat sent to heard
+	WALChanges           *prometheus.CounterVec   // what the WAL told, by stream and kind (insert, update, delete, truncate, message)
+	WALLarge             *prometheus.CounterVec   // of these, those whose long values were left out, by stream
+	WALBytes             *prometheus.CounterVec   // bytes received, by stream
+	WALConnections       *prometheus.CounterVec   // times that a stream began, by stream
+	WALDelay             *prometheus.HistogramVec // COMMIT to told completely, by stream
+	ChangesSubscriptions prometheus.Gauge         // channels that want changes of rows
+	ChangesDelivered     prometheus.Counter       // frames with a change, one per receiver
+	ChangesQuestions     *prometheus.CounterVec   // questions asked of the database for them, by what is asked
+	ChangesBatch         prometheus.Histogram     // changes judged together
+	ChangesRefused       *prometheus.CounterVec   // changes kept from an audience, by reason
+	ChangesTroubles      *prometheus.CounterVec   // times that a subscriber was told why changes are kept from it, by code
+	ChangesGaps          *prometheus.CounterVec   // times that a subscriber was told of a gap, by reason
+	ChangesSeconds       prometheus.Histogram     // COMMIT to delivery
+	Syncs                *prometheus.CounterVec   // answers to realtime.sync(), by result (answered, failed)
+	LeaseHeld            prometheus.Gauge         // 1 while this server may serve its database, else 0
+	KeyRefreshes         *prometheus.CounterVec   // fetches of key sets, by result
+	Build                *prometheus.GaugeVec     // 1, labelled with the version
+	SlotWAL              prometheus.Gauge         // bytes of WAL that the durable slot of Postgres Changes holds back
+	SlotDrops            prometheus.Counter       // times that it was dropped because these were too many
+	latencyBuckets       []float64
+	pool                 *pool
+	keys                 keys
 }
 
 // New makes the metrics of one server on a registry of their own.
@@ -120,13 +138,31 @@ func New() *Metrics {
 
 	m.FeedHearing = m.gauge("realtime_feed_hearing", "1 while the server is proven to hear the database.")
 	m.FeedReconnects = m.counter("realtime_feed_reconnects_total", "Times the listener was set up again.")
-	m.FeedHeard = m.counters("realtime_feed_notifications_total", "Notifications heard.", "kind")
+	m.FeedHeard = m.counters("realtime_feed_hints_total", "Notifications, and messages of the WAL, heard.", "kind", "source")
+	m.FeedSource = m.gauges("realtime_feed_source", "1 for the source by which messages are heard.", "source")
+	m.FeedSwitches = m.counters("realtime_feed_switches_total", "Times that messages were heard by the other source from then on.", "reason")
+	m.FeedAlarms = m.counter("realtime_feed_alarms_total", "Marks that came by NOTIFY while the WAL is heard: told at once, and again in their place.")
 	m.FeedIgnored = m.counters("realtime_feed_ignored_total", "Notifications that were of no use.", "reason")
 	m.FeedCaughtUp = m.counters("realtime_feed_caught_up_total", "Messages, marks and disconnects told after the listener had been away.", "kind")
 	m.FeedMissed = m.counters("realtime_feed_missed_total", "Times that the listener had been away and what it missed was lost for good.", "reason")
 	m.FeedRoundTrip = m.histogram("realtime_feed_heartbeat_seconds", "Heartbeat sent to heartbeat heard.", m.latencyBuckets)
+	m.WALChanges = m.counters("realtime_wal_changes_total", "Rows, truncations and messages that the WAL told.", "stream", "kind")
+	m.WALLarge = m.counters("realtime_wal_large_total", "Of these, those so large that their long values were left out.", "stream")
+	m.WALBytes = m.counters("realtime_wal_received_bytes_total", "Bytes that Postgres sent for the stream.", "stream")
+	m.WALConnections = m.counters("realtime_wal_streams_total", "Times that a stream of the WAL began.", "stream")
+	m.WALDelay = m.histograms("realtime_wal_delay_seconds", "From COMMIT, by the clock of the database, to the transaction being told completely.", m.latencyBuckets, "stream")
+	m.ChangesSubscriptions = m.gauge("realtime_changes_subscriptions", "Channels that asked for changes of rows.")
+	m.ChangesDelivered = m.counter("realtime_changes_delivered_total", "Changes of rows given to a receiver.")
+	m.ChangesQuestions = m.counters("realtime_changes_questions_total", "Questions asked of the database for changes of rows.", "question")
+	m.ChangesBatch = m.histogram("realtime_changes_batch_size", "Changes of rows judged together.", prometheus.ExponentialBuckets(1, 2, 9))
+	m.ChangesRefused = m.counters("realtime_changes_refused_total", "Changes of rows that an audience could not be asked about, or was told of without the row.", "reason")
+	m.ChangesTroubles = m.counters("realtime_changes_troubles_total", "Times that a subscriber was told why it is not told of changes of rows, or may have missed some.", "code")
+	m.ChangesGaps = m.counters("realtime_changes_gaps_total", "Times that a subscriber was told that changes of rows may be missing.", "reason")
+	m.ChangesSeconds = m.histogram("realtime_changes_seconds", "From COMMIT, by the clock of the database, to the change of a row being delivered.", m.latencyBuckets)
 	m.Syncs = m.counters("realtime_syncs_total", "Answers to realtime.sync(), each for all that called before it.", "result")
 	m.LeaseHeld = m.gauge("realtime_lease_held", "1 while this server has the lease, and so serves.")
+	m.SlotWAL = m.gauge("realtime_changes_slot_wal_bytes", "WAL that the slot of CHANGES_SLOT holds back.")
+	m.SlotDrops = m.counter("realtime_changes_slot_drops_total", "Times that the slot of CHANGES_SLOT was dropped because it held back too much.")
 	m.KeyRefreshes = m.counters("realtime_jwks_refreshes_total", "Fetches of the public keys that tokens are verified with.", "result")
 	m.Build = m.gauges("realtime_build_info", "1, labelled with the version that runs.", "version")
 	return m
@@ -154,6 +190,12 @@ func (m *Metrics) gauges(name, help string, labels ...string) *prometheus.GaugeV
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 	m.Registry.MustRegister(g)
 	return g
+}
+
+func (m *Metrics) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	m.Registry.MustRegister(h)
+	return h
 }
 
 func (m *Metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {

@@ -47,51 +47,98 @@ type DB struct {
 // As is the address for another role that may log in, such as DBARole.
 func (d *DB) As(user string) string { return d.server.url(d.Name, user) }
 
-// shared is this process's server: the one that TEST_DATABASE_URL names, else a cluster of its own, which ends with the
-// process. It is started by the first test that needs it.
-var shared = sync.OnceValues(func() (*server, error) {
-	ctx := context.Background()
-	if address := os.Getenv("TEST_DATABASE_URL"); address != "" {
-		ctx, cancel := context.WithTimeout(ctx, setUpTimeout)
+// SharedBy is set in the environment, beside TEST_DATABASE_URL, by who started that server for several processes and could as
+// well have started another.
+const SharedBy = "PGTEST_SHARED"
+
+var apart bool // see Apart
+
+// Apart gives this process a cluster of its own, if it shares one. To be called in TestMain by packages that make replication
+// slots, which wait for every transaction of the cluster: those of other packages' tests may last for minutes.
+func Apart() { apart = true }
+
+// home is a server with the template that databases are copied from. Each is found or made by the first test that needs it.
+type home struct {
+	server   func() (*server, error)
+	template func() (string, error)
+}
+
+func newHome(open func() (*server, error)) *home {
+	h := &home{server: sync.OnceValues(open)}
+	h.template = sync.OnceValues(func() (string, error) { // other processes on the same server find it
+		s, err := h.server()
+		if err != nil {
+			return "", err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
+		defer cancel()
+		return s.template(ctx)
+	})
+	return h
+}
+
+var (
+	shared = newHome(openShared)
+	quiet  = newHome(openQuiet)
+)
+
+// openShared gives this process's server: the one that TEST_DATABASE_URL names, else a cluster of its own, which ends with the
+// process.
+func openShared() (*server, error) {
+	if address := os.Getenv("TEST_DATABASE_URL"); address != "" && !(apart && os.Getenv(SharedBy) != "") {
+		ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 		defer cancel()
 		return openServer(ctx, address)
 	}
-	c, err := Start(ctx, Options{Progress: os.Stderr})
+	return startServer()
+}
+
+// openQuiet gives another one, where one can be had.
+func openQuiet() (*server, error) {
+	if os.Getenv("TEST_DATABASE_URL") != "" && os.Getenv(SharedBy) == "" {
+		return shared.server()
+	}
+	return startServer()
+}
+
+func startServer() (*server, error) {
+	c, err := Start(context.Background(), Options{Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}
 	return &c.server, nil
-})
-
-// templateName is made once per process; other processes on the same server find it.
-var templateName = sync.OnceValues(func() (string, error) {
-	s, err := shared()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
-	defer cancel()
-	return s.template(ctx)
-})
+}
 
 // New gives a test a fresh database with the migrations in it. Without any Postgres the test is skipped, or fails where CI
 // or PGTEST_REQUIRE is set.
 func New(t TB) *DB {
 	t.Helper()
-	template, err := templateName()
+	return shared.migrated(t)
+}
+
+// NewQuiet is New in a cluster where no test keeps a transaction open for long: for tests that make replication slots, in a
+// package where others do.
+func NewQuiet(t TB) *DB {
+	t.Helper()
+	return quiet.migrated(t)
+}
+
+func (h *home) migrated(t TB) *DB {
+	t.Helper()
+	template, err := h.template()
 	if err != nil {
 		giveUp(t, err)
 	}
-	return newDB(t, template)
+	return h.newDB(t, template)
 }
 
 // NewEmpty is New without the migrations, for those who test these.
 func NewEmpty(t TB) *DB {
 	t.Helper()
-	if _, err := templateName(); err != nil { // the roles come with it
+	if _, err := shared.template(); err != nil { // the roles come with it
 		giveUp(t, err)
 	}
-	return newDB(t, emptyTemplate)
+	return shared.newDB(t, emptyTemplate)
 }
 
 // giveUp ends the test for want of a server.
@@ -105,9 +152,9 @@ func giveUp(t TB, err error) {
 	t.Fatalf("pgtest: %v", err)
 }
 
-func newDB(t TB, template string) *DB {
+func (h *home) newDB(t TB, template string) *DB {
 	t.Helper()
-	s, err := shared()
+	s, err := h.server()
 	if err != nil {
 		giveUp(t, err)
 	}

@@ -200,8 +200,17 @@ func (s *server) clone(ctx context.Context, name, template string) error {
 		"grant create on database "+quoted+" to "+ServerRole)
 }
 
+// drop also ends those who read the WAL of the database, which is all that "force" does not do.
 func (s *server) drop(ctx context.Context, name string) error {
-	return s.exec(ctx, "drop database if exists "+pgx.Identifier{name}.Sanitize()+" with (force)")
+	const inUse = "55006"
+	for {
+		err := s.exec(ctx, "select pg_terminate_backend(active_pid) from pg_replication_slots where database = '"+name+"' and active",
+			"drop database if exists "+pgx.Identifier{name}.Sanitize()+" with (force)")
+		if postgres.SQLState(err) != inUse || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(pollEvery)
+	}
 }
 
 // template returns the name of a database that holds the migrated schema, making it if nobody has. It is named after what

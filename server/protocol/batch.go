@@ -180,7 +180,7 @@ func payloadProblem(payload []byte, limit int) string {
 func (m BatchMessage) Frame() *Frame {
 	var meta []byte
 	if m.ID != "" {
-		meta = append(appendString([]byte(`{"id":`), m.ID), '}')
+		meta = append(AppendString([]byte(`{"id":`), m.ID), '}')
 	}
 	return TextBroadcast(TopicPrefix+m.Topic, BroadcastPayload(m.Event, m.Payload, meta))
 }

@@ -47,6 +47,15 @@ const (
 	ReplayGap                        Code = "ReplayGap"
 )
 
+// What stops changes of rows.
+const (
+	PostgresChangesRefused     Code = "PostgresChangesRefused"
+	PostgresChangesUnavailable Code = "PostgresChangesUnavailable"
+	PostgresChangesWithheld    Code = "PostgresChangesWithheld"
+	PostgresChangesSnapshot    Code = "PostgresChangesSnapshot"
+	PostgresChangesGap         Code = "PostgresChangesGap"
+)
+
 // What stops a request over REST, beside what stops a message.
 const (
 	MissingAPIKey        Code = "MissingAPIKey"
@@ -93,7 +102,6 @@ const (
 	TextGapLimit           = "More was sent meanwhile than is replayed, the newest %d messages follow"
 	TextGapDropped         = "Something that was sent meanwhile may not be kept any more"
 	TextGapUnreadable      = "A message could not be read from the database"
-	TextSubscribed         = "Subscribed to PostgreSQL"
 	TextReplicationReady   = "Replication connection established"
 	TextBroadcastNotObject = "The payload of a broadcast must be an object"
 	TextBroadcastKey       = "A broadcast may not have a key named `%s`"
@@ -116,6 +124,36 @@ const (
 	TextSomeRefused        = "%d of %d messages were refused"
 	TextDisconnected       = "You were disconnected: %s"
 	TextNoLongerPresent    = "You no longer have permission to be present on this Channel topic: %s"
+)
+
+// Sentences about changes of rows. Those of PostgresChangesRefused are Supabase Realtime's, where it has some; and of these that
+// tell of something good, or of nothing bad, none has a code.
+const (
+	TextSubscribed       = "Subscribed to PostgreSQL"
+	TextTruncated        = "TRUNCATE %s.%s"
+	TextSnapshotComplete = "Snapshot complete: %d rows"
+
+	TextChangesParams       = "No subscription params provided. Please provide at least a `schema` or `table` to subscribe to: %s"
+	TextChangesFilter       = "Error parsing `filter` params: %s"
+	TextChangesSelect       = "Error parsing `select` params: expected a list of column name strings, e.g. select: [\"col1\", \"col2\"]"
+	TextChangesNumbers      = "Error parsing `numbers` params: expected \"string\" or \"number\""
+	TextChangesSnapshot     = "Error parsing `snapshot` params: expected true or false"
+	TextChangesWildSelect   = "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name."
+	TextChangesWildSnapshot = "A snapshot is not supported for wildcard subscriptions. Provide an explicit schema and table name."
+	TextChangesNotPublished = "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: %s"
+	TextChangesException    = "Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: %s. Exception: %s"
+
+	TextChangesUnreadable   = "Changes cannot be read from the database: %s"
+	TextChangesGrant        = "Changes of %s.%s are told without their rows: %s"
+	TextChangesUndecided    = "Changes of %s.%s are kept from you: whether you may see the rows cannot be decided"
+	TextChangesFilterColumn = "Changes of %s.%s are kept from you: invalid column for filter %s"
+	TextSnapshotTooLarge    = "Unable to give a snapshot of %s.%s: there are more than %d rows, and a filter may leave fewer"
+	TextSnapshotRefused     = "Unable to give a snapshot of %s.%s: %s"
+	TextSnapshotFailed      = "Unable to give a snapshot of %s.%s at the moment: it is tried again"
+	TextSnapshotOvertaken   = "Unable to give a snapshot: more changes than may wait came meanwhile, several times"
+	TextGapStream           = "Changes may have been missed while the database was not heard"
+	TextGapUndecided        = "Changes may have been missed: who may see them could not be found out"
+	TextGapExcess           = "Changes may have been missed: too many came while the snapshot was given, which begins again"
 )
 
 // Place says where a code can appear.
@@ -194,6 +232,16 @@ var table = []Entry{
 	{Code: ReplayGap, Where: InSystem,
 		Texts: []string{"Nothing is known here of the messages to go on after, the newest %d messages follow", TextGapLimit, TextGapDropped, TextGapUnreadable}},
 
+	{Code: PostgresChangesRefused, Where: InSystem, Bare: true, Texts: []string{
+		TextChangesNotPublished, TextChangesException, TextChangesParams, TextChangesFilter, TextChangesSelect, TextChangesWildSelect,
+		TextChangesNumbers, TextChangesSnapshot, TextChangesWildSnapshot}},
+	{Code: PostgresChangesUnavailable, Where: InSystem,
+		Texts: []string{"Changes cannot be read from the database at the moment: it is tried again", TextChangesUnreadable}},
+	{Code: PostgresChangesWithheld, Where: InSystem, Texts: []string{TextChangesUndecided, TextChangesGrant, TextChangesFilterColumn}},
+	{Code: PostgresChangesSnapshot, Where: InSystem,
+		Texts: []string{TextSnapshotTooLarge, TextSnapshotRefused, TextSnapshotFailed, TextSnapshotOvertaken}},
+	{Code: PostgresChangesGap, Where: InSystem, Texts: []string{TextGapStream, TextGapUndecided, TextGapExcess}},
+
 	{Code: MissingAPIKey, Where: InREST, Texts: refusedOverREST},
 	{Code: OriginNotAllowed, Where: InREST, Texts: []string{"Origin not allowed"}},
 	{Code: MethodNotAllowed, Where: InREST, Texts: []string{"Method not allowed"}},
@@ -269,9 +317,9 @@ func (c Code) Response(args ...any) []byte { return c.ResponseBecause(c.Text(arg
 func (c Code) ResponseBecause(text string) []byte {
 	reason := c.Because(text)
 	if c == PayloadSizeExceeded {
-		return appendString(nil, reason)
+		return AppendString(nil, reason)
 	}
-	return append(appendString([]byte(`{"reason":`), reason), '}')
+	return append(AppendString([]byte(`{"reason":`), reason), '}')
 }
 
 // DenialRead is the sentence for somebody who may not receive on a topic, given with its prefix.

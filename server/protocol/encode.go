@@ -41,11 +41,11 @@ func HeartbeatReply(v Version, ref Ref) []byte {
 // SystemPayload is the payload of a system message. The channel is the sub-topic; without one the key is left out.
 func SystemPayload(extension, status, message, channel string) []byte {
 	buf := make([]byte, 0, len(extension)+len(status)+len(message)+len(channel)+frameOverhead)
-	buf = appendString(append(buf, `{"extension":`...), extension)
-	buf = appendString(append(buf, `,"status":`...), status)
-	buf = appendString(append(buf, `,"message":`...), message)
+	buf = AppendString(append(buf, `{"extension":`...), extension)
+	buf = AppendString(append(buf, `,"status":`...), status)
+	buf = AppendString(append(buf, `,"message":`...), message)
 	if channel != "" {
-		buf = appendString(append(buf, `,"channel":`...), channel)
+		buf = AppendString(append(buf, `,"channel":`...), channel)
 	}
 	return append(buf, '}')
 }
@@ -68,13 +68,13 @@ func object(payload []byte) []byte {
 }
 
 func appendReply(buf []byte, status string, response []byte) []byte {
-	buf = appendString(append(buf, `{"status":`...), status)
+	buf = AppendString(append(buf, `{"status":`...), status)
 	buf = append(append(buf, `,"response":`...), response...)
 	return append(buf, '}')
 }
 
 func appendBroadcast(buf []byte, event string, payload, meta []byte) []byte {
-	buf = appendString(append(buf, `{"event":`...), event)
+	buf = AppendString(append(buf, `{"event":`...), event)
 	buf = append(append(buf, `,"payload":`...), payload...)
 	buf = append(buf, `,"type":"broadcast"`...)
 	if len(meta) > 0 {
@@ -85,13 +85,13 @@ func appendBroadcast(buf []byte, event string, payload, meta []byte) []byte {
 
 // appendOpenV1 and appendCloseV1 stand before and after the payload.
 func appendOpenV1(buf []byte, event string) []byte {
-	buf = appendString(append(buf, `{"event":`...), event)
+	buf = AppendString(append(buf, `{"event":`...), event)
 	return append(buf, `,"payload":`...)
 }
 
 func appendCloseV1(buf []byte, ref Ref, topic string) []byte {
 	buf = appendRef(append(buf, `,"ref":`...), ref)
-	buf = appendString(append(buf, `,"topic":`...), topic)
+	buf = AppendString(append(buf, `,"topic":`...), topic)
 	return append(buf, '}')
 }
 
@@ -99,8 +99,8 @@ func appendCloseV1(buf []byte, ref Ref, topic string) []byte {
 func appendOpenV2(buf []byte, joinRef, ref Ref, topic, event string) []byte {
 	buf = appendRef(append(buf, '['), joinRef)
 	buf = appendRef(append(buf, ','), ref)
-	buf = appendString(append(buf, ','), topic)
-	buf = appendString(append(buf, ','), event)
+	buf = AppendString(append(buf, ','), topic)
+	buf = AppendString(append(buf, ','), event)
 	return append(buf, ',')
 }
 
@@ -113,9 +113,9 @@ func appendRef(buf []byte, ref Ref) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends s as a JSON string. Only what JSON demands is escaped; bytes that are not UTF-8 become U+FFFD,
+// AppendString appends s as a JSON string. Only what JSON demands is escaped; bytes that are not UTF-8 become U+FFFD,
 // as text frames must be UTF-8.
-func appendString(buf []byte, s string) []byte {
+func AppendString(buf []byte, s string) []byte {
 	buf = append(buf, '"')
 	plain := 0 // start of what needs no change
 	for i := 0; i < len(s); {

@@ -58,9 +58,9 @@ func PresenceMeta(payload []byte, ref, prev string) []byte {
 	if len(body) > 1 {
 		buf = append(buf, ',')
 	}
-	buf = appendString(append(buf, `"phx_ref":`...), ref)
+	buf = AppendString(append(buf, `"phx_ref":`...), ref)
 	if prev != "" {
-		buf = appendString(append(buf, `,"phx_ref_prev":`...), prev)
+		buf = AppendString(append(buf, `,"phx_ref_prev":`...), prev)
 	}
 	return append(buf, '}')
 }
@@ -111,7 +111,7 @@ func appendPresent(buf []byte, present []Present) []byte {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = append(appendString(buf, p.Key), `:{"metas":[`...)
+		buf = append(AppendString(buf, p.Key), `:{"metas":[`...)
 		for j, meta := range p.Metas {
 			if j > 0 {
 				buf = append(buf, ',')

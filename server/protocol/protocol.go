@@ -129,7 +129,7 @@ type Ref string
 
 // TextRef is the reference whose value is the given text.
 func TextRef(text string) Ref {
-	return Ref(appendString(make([]byte, 0, len(text)+2), text))
+	return Ref(AppendString(make([]byte, 0, len(text)+2), text))
 }
 
 // Message is one frame of a client.

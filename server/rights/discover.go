@@ -34,12 +34,15 @@ type survey struct {
 	candidates   []candidate
 }
 
-func readDigest(ctx context.Context, pool *postgres.Pool) (string, error) {
-	digests, err := postgres.Ask(ctx, pool, digestLimits, pgx.RowTo[string], sql.Digest)
+// digests are what the poll looks at: of all that policies depend on, and of what is published.
+type digests struct{ Rights, Published string }
+
+func readDigests(ctx context.Context, pool *postgres.Pool, publication string) (digests, error) {
+	read, err := postgres.Ask(ctx, pool, digestLimits, pgx.RowToStructByPos[digests], sql.Digests, publication)
 	if err != nil {
-		return "", fmt.Errorf("ask for the digest: %w", err)
+		return digests{}, fmt.Errorf("ask for the digest: %w", err)
 	}
-	return digests[0], nil
+	return read[0], nil
 }
 
 // find finds out and installs until there is nothing left that may be installed. What was installed changes the digest, so

@@ -34,6 +34,8 @@ type Options struct {
 	PollEvery    time.Duration              // how often to look at the digest; 0: only when verdicts say so
 	RecheckEvery time.Duration              // how long a pass of the timer takes; 0: there is none
 	Active       func() bool                // whether this server may write to the database
+	Publication  string                     // what it publishes is looked at too
+	Published    func()                     // is told that it may be something else, which is nobody's right to a channel
 	Changed      func(snapshot.Snapshot)    // has everybody decided again; what this snapshot sees may have been sent before the change
 	Recheck      func(part, parts int) bool // has a part of everybody decided again without holding anything; false: not yet
 	Logger       *slog.Logger
@@ -52,6 +54,7 @@ type Watcher struct {
 	left    map[uint32]bool       // tables that should not be watched any more and have to be, as logged; work's own
 
 	mu     sync.Mutex     // guards all below
+	public string         // the digest of what is published, as last seen
 	state  found          // the last discovery
 	next   *search        // a discovery that is wanted and has not begun; those who want one share it
 	looked time.Time      // when a decision was last to say what it read
@@ -194,11 +197,26 @@ func (w *Watcher) Look(ctx context.Context) error {
 	if !w.options.Active() {
 		return nil // nobody is admitted by this server
 	}
-	digest, err := readDigest(ctx, w.options.Pool)
-	if err == nil && digest != w.digest() {
-		err = w.Find(ctx)
+	read, err := readDigests(ctx, w.options.Pool, w.options.Publication)
+	if err != nil {
+		return err
 	}
-	return err
+	w.publish(read.Published)
+	if read.Rights == w.digest() {
+		return nil
+	}
+	return w.Find(ctx)
+}
+
+// publish passes on that something else is published than before.
+func (w *Watcher) publish(digest string) {
+	w.mu.Lock()
+	changed := w.public != digest
+	w.public = digest
+	w.mu.Unlock()
+	if changed {
+		w.options.Published()
+	}
 }
 
 // Apply is a Look for who promises that everything has been applied: what nobody would notice but the timer is asked about too.

@@ -28,7 +28,7 @@ func watcher(t *testing.T, db *pgtest.DB) (w *Watcher, changes *int) {
 	t.Cleanup(pool.Close)
 	changes = new(int)
 	return New(Options{
-		Pool: pool, Install: true, Active: func() bool { return true }, Changed: func(seen snapshot.Snapshot) {
+		Pool: pool, Install: true, Active: func() bool { return true }, Published: func() {}, Changed: func(seen snapshot.Snapshot) {
 			if seen.IsZero() { // messages that were sent before the change would be given behind it
 				t.Error("everybody is decided again, and nobody knows what was sent before")
 			}

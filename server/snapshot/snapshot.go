@@ -73,6 +73,11 @@ func (s Snapshot) Sees(x XID) bool {
 	return !found
 }
 
+// SeesAll tells whether it sees all of these.
+func (s Snapshot) SeesAll(xids []XID) bool {
+	return !slices.ContainsFunc(xids, func(x XID) bool { return !s.Sees(x) })
+}
+
 // IsZero tells whether this is no snapshot of a database.
 func (s Snapshot) IsZero() bool { return s.xmax == 0 }
 
@@ -81,6 +86,20 @@ func (s Snapshot) OlderThan(o Snapshot) bool { return s.xmax < o.xmax }
 
 // Oldest is the first transaction that may not have ended yet: all before it are seen.
 func (s Snapshot) Oldest() XID { return s.xmin }
+
+// Running are the transactions that have an id below this snapshot's end and had not ended.
+func (s Snapshot) Running() []XID { return slices.Clone(s.running) }
+
+// Without is this snapshot if these had ended by then.
+func (s Snapshot) Without(running func(XID) bool) Snapshot {
+	s.running = slices.DeleteFunc(slices.Clone(s.running), running)
+	if len(s.running) > 0 {
+		s.xmin = s.running[0]
+	} else {
+		s.xmin = s.xmax
+	}
+	return s
+}
 
 // String is the text form that Postgres reads.
 func (s Snapshot) String() string {
@@ -93,4 +112,11 @@ func (s Snapshot) String() string {
 		fmt.Fprintf(&b, "%d", x)
 	}
 	return b.String()
+}
+
+// Widen gives the whole id of which only the lower half is known, as in the WAL, by a snapshot that is not far from it. The
+// distance has a sign: what has not ended yet may well lie above the snapshot.
+func Widen(low uint32, near Snapshot) XID {
+	distance := int32(low - uint32(near.xmax))
+	return XID(int64(near.xmax) + int64(distance))
 }

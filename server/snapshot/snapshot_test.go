@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,49 @@ func FuzzParseXID(f *testing.F) {
 		}
 		if err != nil && (x != 0 || len(err.Error()) > 300) {
 			t.Errorf("%q leaves %d, or is repeated at length: %v", text, x, err)
+		}
+	})
+}
+
+func TestWiden(t *testing.T) {
+	t.Parallel()
+	const epoch = 1 << 32
+	for _, tt := range []struct {
+		low  uint32
+		xmax XID
+		want XID
+	}{
+		{750, 800, 750},
+		{800, 800, 800},
+		{801, 800, 801}, // not begun when the snapshot was taken
+		{5, 3*epoch + 10, 3*epoch + 5},
+		{math.MaxUint32, 3*epoch + 10, 3*epoch - 1}, // before the wrap
+		{3, 3*epoch - 2, 3*epoch + 3},               // after it, seen from before
+		{math.MaxUint32, 3*epoch - 2, 3*epoch - 1},
+		{0, 3 * epoch, 3 * epoch},
+		{1<<31 - 1, 7 * epoch, 7*epoch + 1<<31 - 1}, // as far as can be told
+		{1 << 31, 7 * epoch, 7*epoch - 1<<31},
+	} {
+		near := Snapshot{xmin: tt.xmax, xmax: tt.xmax}
+		if got := Widen(tt.low, near); got != tt.want {
+			t.Errorf("%d near %d is %d, want %d", tt.low, tt.xmax, got, tt.want)
+		}
+	}
+}
+
+// Every id that is not farther away than half of what 32 bits can tell is found again.
+func FuzzWiden(f *testing.F) {
+	f.Add(uint64(1)<<40, int32(-5))
+	f.Add(uint64(1)<<32, int32(math.MinInt32))
+	f.Add(uint64(1)<<33-1, int32(math.MaxInt32))
+	f.Fuzz(func(t *testing.T, xmax uint64, distance int32) {
+		xmax %= 1 << 62
+		if xmax < 1<<31 {
+			xmax += 1 << 31
+		}
+		x := XID(int64(xmax) + int64(distance))
+		if got := Widen(uint32(x), Snapshot{xmin: XID(xmax), xmax: XID(xmax)}); got != x {
+			t.Errorf("%d near %d is %d", x, xmax, got)
 		}
 	})
 }

@@ -4,9 +4,10 @@ import { reason } from './release.mjs'
 import { Seen } from './seen.mjs'
 
 // Member is one channel of one client. Its log holds what the client's application sees, in order: {status, error},
-// {system} and {event, payload, meta}; and of presence, if the config asks for it, {synced}, {came} and {went}.
+// {system} and {event, payload, meta}; of presence, if the config asks for it, {synced}, {came} and {went}; and {change, entry}, where
+// entry is the place of what was asked for in config.changes.
 export class Member {
-  constructor(client, topic, config) {
+  constructor(client, topic, { changes = [], ...config }) {
     this.client = client
     this.topic = topic
     this.log = new Seen(`a member of ${topic}`)
@@ -19,6 +20,7 @@ export class Member {
         .on('presence', { event: 'leave' }, ({ key }) => this.log.add({ went: key }))
         .on('presence', { event: 'sync' }, () => this.log.add({ synced: true }))
     }
+    changes.forEach((asked, entry) => this.channel.on('postgres_changes', asked, (change) => this.log.add({ change, entry })))
     this.channel.subscribe((status, err) => this.log.add({ status, error: reason(err), cause: err?.cause }))
   }
 
@@ -33,6 +35,32 @@ export class Member {
 
   hears(event) {
     return this.log.until((e) => e.event === event, `broadcast ${event}`)
+  }
+
+  // subscribed waits until the database's changes are said to be subscribed to, for the count-th time.
+  subscribed(count = 1) {
+    const said = () => this.systems.filter((message) => message === 'Subscribed to PostgreSQL').length
+    return this.log.until((e) => e.system?.message === 'Subscribed to PostgreSQL' && said() >= count, `to be subscribed ${count} times`)
+  }
+
+  // told waits for a change.
+  async told(matches, what = matches) {
+    return (await this.log.until((e) => e.change && matches(e.change), `the change ${what}`)).change
+  }
+
+  // toldOf waits for a change of the row with an id.
+  toldOf(id, type = 'INSERT') {
+    return this.told((c) => c.eventType === type && (c.new.id ?? c.old.id) === id, `${type} of ${id}`)
+  }
+
+  // changes are those that the entry was told, all or those of one entry of the config, as [type, new, old].
+  changes(entry) {
+    return this.log.all.filter((e) => e.change && (entry === undefined || e.entry === entry)).map(({ change }) => [change.eventType, change.new, change.old])
+  }
+
+  // ids are those of the rows of these changes.
+  ids(entry) {
+    return this.changes(entry).map(([, row, old]) => row.id ?? old.id)
   }
 
   // present is who the client says is present: what each tracked, by key, in the order of n.

@@ -64,6 +64,23 @@ export class Scenario {
     return member
   }
 
+  // follow joins and waits until the changes of entries are subscribed to.
+  async follow(who, entries, config = {}) {
+    const member = await this.join(who, this.topic(), { ...config, changes: entries })
+    await member.subscribed()
+    return member
+  }
+
+  // table makes one that the roles of users may read and whose changes are published, and gives its name. then may hold more
+  // statements about it, which call it TABLE.
+  async table(columns, then = '', { schema = 'public', prefix = 't' } = {}) {
+    const name = `${prefix}_${randomUUID().slice(0, 8)}`
+    const full = `${schema}.${name}`
+    await this.sql(`create table ${full} (${columns}); grant select on ${full} to anon, authenticated, service_role; ${then.replaceAll('TABLE', full)};
+      alter publication supabase_realtime add table ${full};`)
+    return name
+  }
+
   // refused is knock where the answer has to be no; it gives the reason.
   async refused(who, topic, config) {
     const member = this.knock(who, topic, config)

@@ -15,3 +15,8 @@ create policy members_receive on realtime.messages for select to authenticated
 create policy members_send on realtime.messages for insert to authenticated
   with check (extension = 'broadcast' and exists (
     select from members m where m.user_id = (select auth.uid()) and 'room:' || m.room_id = (select realtime.topic()) and m.may_send));
+
+-- What Postgres Changes tells of. Scenarios add their tables.
+create table held (id int primary key);
+grant select on held to authenticated;
+create publication supabase_realtime for table held;

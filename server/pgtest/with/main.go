@@ -111,7 +111,7 @@ func provide(signals <-chan os.Signal, o pgtest.Options, pooled bool) (env []str
 	fmt.Fprintf(os.Stderr, "with: %s; look inside: %s\n", cluster.Source, cluster.Psql("postgres", "postgres"))
 	env = []string{"TEST_DATABASE_URL=" + cluster.URL("postgres", "postgres")}
 	if !pooled {
-		return env, cluster.Stop, nil
+		return append(env, pgtest.SharedBy+"=with"), cluster.Stop, nil
 	}
 	bouncer, err := pgtest.StartPgBouncer(ctx, cluster, "transaction", os.Stderr)
 	if err != nil {

@@ -56,6 +56,10 @@ type Facts struct {
 	Functions []Function `json:"functions,omitempty"` // without arguments, in SQL, and running as the caller with the caller's settings
 	Enums     []Name     `json:"enums,omitempty"`
 	Hooks     []string   `json:"hooks,omitempty"` // triggers, rules and checks of the users on messages
+
+	// For ReadClaims alone, whose facts are about another table than messages: every function that a policy calls, or one of
+	// these, also without naming it.
+	Called []Name `json:"called,omitempty"`
 }
 
 // Read takes the answer to the question in sql/aim.sql.

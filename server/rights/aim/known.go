@@ -7,6 +7,7 @@ type function struct {
 	subject bool   // it is the user's id
 	claims  bool   // it is the claims
 	raises  string // why it may raise
+	body    *node
 }
 
 // topicFunction is known by its name.
@@ -27,7 +28,7 @@ func (r *reading) understand(functions []Function) {
 			if !v.isClean(body) {
 				continue
 			}
-			r.functions[name] = &function{v.isSubject(body), v.isClaims(body), v.raises(body, nil)}
+			r.functions[name] = &function{v.isSubject(body), v.isClaims(body), v.raises(body, nil), body}
 			delete(bodies, name)
 			again = true
 		}

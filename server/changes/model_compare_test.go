@@ -1,0 +1,162 @@
+package changes
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"rowcast/server/snapshot"
+)
+
+// modelRowJudged is a row with what the model knows of it.
+type modelRowJudged struct {
+	modelJudged
+	change modelChange
+	rear   modelState
+}
+
+// modelSums are what was seen.
+type modelSums struct{ frames, gaps, undecided, either int }
+
+// compare holds what was told against what should have been.
+func (m *model) compare() {
+	var sums modelSums
+	done := map[snapshot.XID]int{} // changes of a transaction so far
+	last := map[rowKey]snapshot.Snapshot{}
+	judged := map[*modelMember]map[snapshot.XID]bool{}
+	for number, b := range m.batches {
+		front := m.history.at(b.front)
+		rows := m.rowsOf(number, b, done, last)
+		for _, told := range b.told {
+			if judged[told.member] == nil {
+				judged[told.member] = map[snapshot.XID]bool{}
+			}
+			for _, r := range rows {
+				judged[told.member][r.xid] = judged[told.member][r.xid] || told.active
+			}
+		}
+		var problem string
+		var problems []string
+		for _, mode := range slices.Compact(b.modes) { // one of these was it, for everybody
+			front.modes[alteredTable] = mode
+			for _, r := range rows {
+				if r.has {
+					r.rear.modes[alteredTable] = mode
+				}
+			}
+			var these modelSums
+			if problem = m.differs(number, b, rows, front, &these); problem == "" {
+				sums.frames, sums.gaps, sums.undecided = sums.frames+these.frames, sums.gaps+these.gaps, sums.undecided+these.undecided
+				break
+			}
+			sums.either++
+			problems = append(problems, fmt.Sprintf("with mode %d: %s", mode, problem))
+		}
+		if problem != "" {
+			m.Error(strings.Join(problems, "\n"))
+		}
+		if m.Failed() {
+			return
+		}
+	}
+	m.complete(judged)
+	m.Logf("%d batches, %d frames, %d gaps told, %d undecided, %d alterations, %d batches that fell together with one and were by an earlier policy",
+		len(m.batches), sums.frames, sums.gaps, sums.undecided, len(m.altered)-1, sums.either)
+	if sums.frames == 0 {
+		m.Error("nobody was told of anything")
+	}
+}
+
+// rowsOf finds what the model knows of a batch's rows, and checks in which views they were judged.
+func (m *model) rowsOf(number int, b *modelBatch, done map[snapshot.XID]int, last map[rowKey]snapshot.Snapshot) (rows []modelRowJudged) {
+	for _, j := range b.rows {
+		t := m.history.byXID[j.xid]
+		if t == nil {
+			continue // the last, which is no part of the world
+		}
+		if done[j.xid] >= len(t.changes) {
+			m.Fatalf("batch %d: transaction %d has more changes than were made", number, j.xid)
+		}
+		r := modelRowJudged{modelJudged: j, change: t.changes[done[j.xid]]}
+		done[j.xid]++
+		if !b.front.Sees(j.xid) {
+			m.Errorf("batch %d is judged by a snapshot that does not see %d", number, j.xid)
+		}
+		if c := r.change; c.old != nil && j.has {
+			r.rear = m.history.at(j.rear)
+			if j.rear.Sees(j.xid) {
+				m.Errorf("batch %d: the old row is looked for after it was changed", number)
+			}
+			if shown, ok := last[c.table.keyOf(*c.old)]; ok && !shown.Sees(j.xid) && j.rear.OlderThan(shown) {
+				m.Errorf("batch %d: a row that was shown at %s is looked for at %s", number, shown, j.rear)
+			}
+		} else {
+			r.has = false
+		}
+		if c := r.change; c.new != nil {
+			last[c.table.keyOf(*c.new)] = b.front
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// differs says how what was told of a batch is not what should have been.
+func (m *model) differs(number int, b *modelBatch, rows []modelRowJudged, front modelState, sums *modelSums) string {
+	for _, told := range b.told {
+		var said []string
+		gap := false
+		for _, text := range told.said {
+			switch {
+			case strings.HasPrefix(text, "-Changes may have been missed"):
+				gap = true
+				sums.gaps++
+			case strings.HasPrefix(text, "+"), strings.HasPrefix(text, "-"), strings.Contains(text, " done "):
+			default:
+				said = append(said, text)
+			}
+		}
+		var want []string
+		lacking := false
+		at := 0
+		for _, r := range rows {
+			if !told.active || told.since.Sees(r.xid) {
+				continue
+			}
+			x := told.member.expects(told.person, r.change, front, r.rear, r.has)
+			lacking = lacking || x.gap
+			if x.gap {
+				sums.undecided++
+			}
+			n := min(len(x.frames), len(said)-at)
+			slices.Sort(said[at : at+n])
+			at += n
+			want = append(want, x.frames...)
+		}
+		sums.frames += len(said)
+		switch {
+		case !slices.Equal(want, said):
+			return fmt.Sprintf("batch %d, %+v with %+v:\nwant\n\t%s\ntold\n\t%s", number, told.person, told.member.entries, strings.Join(want, "\n\t"), strings.Join(told.said, "\n\t"))
+		case gap && !m.faults:
+			return fmt.Sprintf("batch %d: a gap, though nothing was lost: %q", number, told.said)
+		case lacking && !gap:
+			return fmt.Sprintf("batch %d: nobody could tell, and %+v was not told so", number, told.person)
+		}
+	}
+	return ""
+}
+
+// complete: whoever is active has been judged for everything that was committed since.
+func (m *model) complete(judged map[*modelMember]map[snapshot.XID]bool) {
+	final := m.batches[len(m.batches)-1]
+	for _, told := range final.told {
+		if !told.active {
+			continue
+		}
+		for xid, t := range m.history.byXID {
+			if len(t.changes) > 0 && !told.since.Sees(xid) && !judged[told.member][xid] {
+				m.Errorf("%d was committed after %s, and never judged", xid, told.since)
+			}
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package changes
+
+import (
+	"slices"
+
+	"rowcast/server/wal"
+)
+
+// rear is what is asked about a table's rows as they were before, in a view that does not see the change yet.
+type rear struct {
+	view   *epoch
+	by     []string // columns that the rows are looked for by
+	keys   [][]string
+	groups []*group
+	wanted []string // the texts of all columns, if any old row is there as a whole
+	sights map[*group]*sight
+}
+
+// askRear asks who could see the rows before: of a DELETE, and the old row of an UPDATE.
+func (t *trial) askRear(h *hearing) error {
+	var bound []*group // by policies
+	for i, g := range h.groups {
+		if s := &h.sights[i]; s.RowSecurity && !s.failed() {
+			bound = append(bound, g)
+		}
+	}
+	if len(bound) == 0 {
+		return nil
+	}
+	for _, r := range h.rows {
+		s := r.stateIn(h)
+		if s.old == nil || s.oldKey == nil || r.change.Kind == wal.Insert {
+			continue
+		}
+		view := t.views.before(r.xid)
+		if view == nil {
+			continue
+		}
+		s.rear = h.rearIn(view, s.oldBy, bound)
+		s.oldPlace = len(s.rear.keys)
+		s.rear.keys = append(s.rear.keys, s.oldKey)
+		if !r.change.KeyOnly && s.rear.wanted == nil {
+			s.rear.wanted = columnNames(h.Table)
+		}
+	}
+	for _, asked := range h.rears {
+		if err := t.askOld(h, asked); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *hearing) rearIn(view *epoch, by []string, groups []*group) *rear {
+	i := slices.IndexFunc(h.rears, func(r *rear) bool { return r.view == view && slices.Equal(r.by, by) })
+	if i < 0 {
+		i = len(h.rears)
+		h.rears = append(h.rears, &rear{view: view, by: by, groups: groups, sights: map[*group]*sight{}})
+	}
+	return h.rears[i]
+}
+
+func (t *trial) askOld(h *hearing, asked *rear) error {
+	table := *h.Table
+	table.Key = asked.by
+	seen, err := t.visible(asked.view, &table, asked.keys, asked.groups, asked.wanted)
+	if err != nil {
+		return err
+	}
+	for i, g := range asked.groups {
+		s := newSight(h, &seen[i], asked.wanted)
+		asked.sights[g] = &s
+	}
+	return nil
+}
+
+func columnNames(t *Table) []string {
+	names := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// past is what a group may know of an old row.
+type past uint8
+
+const (
+	pastHidden    past = iota // nothing: it could not see it
+	pastKey                   // its key: it could see another version of it
+	pastWhole                 // all that the WAL has of it
+	pastRefused               // its policies could not be asked about it
+	pastUndecided             // nobody can tell any more
+)
+
+// pastOf decides what a group may know of the old row.
+func (h *hearing) pastOf(r *row, s *state, g *group, now *sight) past {
+	if now.All {
+		return pastWhole
+	}
+	if s.old == nil {
+		return pastHidden
+	}
+	if s.rear == nil {
+		return pastUndecided
+	}
+	then := s.rear.sights[g]
+	switch {
+	case then == nil:
+		return pastHidden
+	case then.failedAt(s.oldPlace):
+		return pastRefused
+	case then.Missing != "": // the role may not look for it by these columns
+		return pastUndecided
+	case !then.sees(s.oldPlace):
+		return pastHidden
+	case r.change.KeyOnly || then.places[s.oldPlace] == nil:
+		return pastKey
+	}
+	for i, text := range then.places[s.oldPlace] {
+		if then.columns[i] && differs(s.old[i], text) {
+			return pastKey
+		}
+	}
+	return pastWhole
+}

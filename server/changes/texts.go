@@ -1,0 +1,40 @@
+package changes
+
+import (
+	"fmt"
+
+	"rowcast/server/protocol"
+)
+
+// notice is what a member is told, and by which name. Without one, all is well.
+type notice struct {
+	code protocol.Code
+	text string
+}
+
+// away is said while the database cannot be asked.
+var away = notice{protocol.PostgresChangesUnavailable, protocol.PostgresChangesUnavailable.Text()}
+
+// noSnapshot says why there is none.
+func noSnapshot(format string, args ...any) notice {
+	return notice{protocol.PostgresChangesSnapshot, fmt.Sprintf(format, args...)}
+}
+
+// Why a snapshot is refused.
+const (
+	textSnapshotKey    = "there is no primary key"
+	textSnapshotRights = "whether you may see the rows cannot be decided"
+)
+
+// gapCause says how changes were missed; it labels the metric.
+type gapCause string
+
+const (
+	gapStream    gapCause = "stream"    // the connection that reads the WAL was lost, or its slot
+	gapUndecided gapCause = "undecided" // who could see a row was not known any more, or could not be found out
+	gapExcess    gapCause = "excess"    // more waited for a snapshot to be complete than may wait
+)
+
+var gapTexts = map[gapCause]string{
+	gapStream: protocol.TextGapStream, gapUndecided: protocol.TextGapUndecided, gapExcess: protocol.TextGapExcess,
+}
