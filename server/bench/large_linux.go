@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -249,49 +248,4 @@ func (p phase) cells(o *observation) []string {
 		return fmt.Sprintf("%s / %s / %s", milliseconds(w.at(0.5)), milliseconds(w.at(0.99)), milliseconds(w.at(1)))
 	}
 	return []string{figure(p.end.Sub(p.begin).Seconds()), cell(&o.sends), cell(&o.broadcasts), cell(&o.revocations), figure(p.heap), figure(p.rss)}
-}
-
-// latencies are when something began, and what it took. They may be collected by any goroutine.
-type latencies struct {
-	mu    sync.Mutex // guards those below
-	began []time.Time
-	ended map[int]time.Time
-}
-
-// start notes a beginning; what comes out of it has this number.
-func (l *latencies) start(at time.Time) (number int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.began = append(l.began, at)
-	return len(l.began) - 1
-}
-
-func (l *latencies) end(number int, at time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended == nil {
-		l.ended = map[int]time.Time{}
-	}
-	l.ended[number] = at
-}
-
-// open is how many have not ended.
-func (l *latencies) open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.began) - len(l.ended)
-}
-
-// within are those that began in this time.
-func (l *latencies) within(from, to time.Time) waits {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var began []time.Time
-	var ended []time.Time
-	for i, at := range l.began {
-		if !at.Before(from) && at.Before(to) {
-			began, ended = append(began, at), append(ended, l.ended[i])
-		}
-	}
-	return newWaits(began, func(i int) time.Time { return ended[i] })
 }

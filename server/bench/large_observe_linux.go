@@ -24,6 +24,7 @@ const (
 type observation struct {
 	server                         *target
 	sends, broadcasts, revocations latencies
+	oddities                       oddities // what else those are told who keep their rights
 	visitors                       []*visitor
 	heap                           atomic.Uint64 // bytes in use at most, since the phase began
 
@@ -43,11 +44,12 @@ func (b *bench) observe(server *target) (*observation, error) {
 	}
 	const private = `{"private":true}`
 	// The first is sent to by the database, and keeps its rights.
-	var heard atomic.Int64
 	if err := o.admit(b, sessions[0], private, func(payload []byte, at time.Time) {
-		if string(eventOf(payload)) == "broadcast" {
-			o.sends.end(int(heard.Add(1)-1), at)
+		if number, ok := readNumber(payload); ok && string(eventOf(payload)) == "broadcast" {
+			o.sends.end(number, at)
+			return
 		}
+		o.oddities.add(payload, at)
 	}); err != nil {
 		return nil, err
 	}
@@ -66,7 +68,9 @@ func (b *bench) observe(server *target) (*observation, error) {
 	if err := o.admit(b, public, `{"private":false,"broadcast":{"self":true}}`, func(payload []byte, at time.Time) {
 		if _, number, ok := readStamp(payload); ok {
 			o.broadcasts.end(int(number), at)
+			return
 		}
+		o.oddities.add(payload, at)
 	}); err != nil {
 		return nil, err
 	}
@@ -114,8 +118,9 @@ func (o *observation) keep(ctx context.Context, every time.Duration, do func() e
 	})
 }
 
+// send counts from the COMMIT on.
 func (o *observation) send(ctx context.Context, conn *pgx.Conn, topic string) error {
-	if _, err := conn.Exec(ctx, question("send"), topic); err != nil {
+	if _, err := conn.Exec(ctx, question("send_number"), topic, o.sends.next()); err != nil {
 		return fmt.Errorf("send from the database: %w", err)
 	}
 	o.sends.start(time.Now())
@@ -135,7 +140,7 @@ func (o *observation) broadcast(ctx context.Context, v *visitor, m broadcast) er
 
 // revoke takes rights away as long as somebody has any.
 func (o *observation) revoke(ctx context.Context, conn *pgx.Conn, persons []int) error {
-	n := len(o.revocations.began) // only here it grows
+	n := o.revocations.next()
 	if n == len(persons) {
 		return nil
 	}
@@ -185,10 +190,24 @@ func (o *observation) end() error {
 		select {
 		case <-tick.C:
 		case <-limit:
-			return fmt.Errorf("after %s %d messages of the database, %d broadcasts and %d revocations have not come", effectPatience, o.sends.open(), o.broadcasts.open(), o.revocations.open())
+			return fmt.Errorf("after %s there have not come, of messages of the database %s; of broadcasts %s; of revocations %s; %s",
+				effectPatience, o.sends.missing(), o.broadcasts.missing(), o.revocations.missing(), o.witnesses())
 		}
 	}
+	if twice := o.sends.twice() + o.broadcasts.twice() + o.revocations.twice(); o.err == nil && twice > 0 {
+		return fmt.Errorf("%d messages and revocations came twice; %s", twice, o.witnesses())
+	}
 	return o.err
+}
+
+// witnesses say what may tell why.
+func (o *observation) witnesses() string {
+	text, err := o.server.ask(context.Background(), "/metrics")
+	counts := countsOf(string(text), "realtime_", "_total")
+	if err != nil {
+		counts = err.Error()
+	}
+	return fmt.Sprintf("those who were to be told them were told besides: %s\nthe server counts: %s\nand it says: %s", &o.oddities, counts, o.server.errors)
 }
 
 func (o *observation) leave() {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"rowcast/server/pgtest"
 )
 
 // The parts run as processes of their own, of this very binary.
@@ -14,6 +16,7 @@ func TestMain(m *testing.M) {
 			exit(part(os.Args[2:]))
 		}
 	}
+	pgtest.Apart() // replication slots are made, and a role that others change has messages withheld
 	goleak.VerifyTestMain(m)
 }
 

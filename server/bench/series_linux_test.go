@@ -109,6 +109,33 @@ func TestLargeOnPostgres(t *testing.T) {
 	}
 }
 
+// What has not come, or came twice, is named.
+func TestSayingWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	var l latencies
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range 7 {
+		if n := l.next(); n != i || l.start(at.Add(time.Duration(i)*time.Second)) != n {
+			t.Fatalf("number %d, not %d", n, i)
+		}
+	}
+	for _, n := range []int{0, 3, 4, 3} {
+		l.end(n, at)
+	}
+	if want := "4 (of 7): 1 to 2 (03:04:06.000 to 03:04:07.000), 5 to 6 (03:04:10.000 to 03:04:11.000)"; l.missing() != want || l.open() != 4 || l.twice() != 1 {
+		t.Errorf("%s; %d open, %d twice", l.missing(), l.open(), l.twice())
+	}
+	if n, ok := readNumber([]byte(`{"payload":{"id": "1", "number": 12}}`)); n != 12 || !ok {
+		t.Errorf("number %d, %v", n, ok)
+	}
+	if n, ok := readNumber([]byte(`{"event":"system","payload":{"number": "x"}}`)); ok {
+		t.Errorf("number %d of what has none", n)
+	}
+	if got := countsOf("# TYPE a_b_total counter\na_b_total{x=\"y z\"} 2\na_c_total 0\na_d 3\nb_e_total 4\n", "a_", "_total"); got != `a_b_total{x="y z"} 2` {
+		t.Errorf("%q", got)
+	}
+}
+
 // A small crowd comes and goes; how much memory that takes says nothing.
 func TestCrowdOnPostgres(t *testing.T) {
 	t.Parallel()
