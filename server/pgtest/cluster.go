@@ -48,6 +48,7 @@ type Options struct {
 	Listen   bool              // also listen on a free port of 127.0.0.1, with a password; URL then gives that address
 	Copy     *Cluster          // begin with what this one holds, which must be halted meanwhile
 	Follow   *Cluster          // the same, and become its standby
+	Memory   bool              // the data may be in memory: for tests, which neither last nor write much
 	Disk     int64             // bytes of a disk of its own for the data, which can be filled; see CanHaveDisk
 	Progress io.Writer         // told about what takes long, as a download; default: nobody
 }
@@ -122,7 +123,7 @@ func startLocal(ctx context.Context, o Options, found source) (*Cluster, error) 
 	if err != nil {
 		return nil, err
 	}
-	dir, lock, err := newDir(user)
+	dir, lock, err := newDir(user, o.Memory)
 	if err != nil {
 		return nil, err
 	}

@@ -180,32 +180,51 @@ func TestSweepTakesOnlyTheDead(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	dead, deadLock, err := newDir(user)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.MkdirAll(filepath.Join(dead, "data", "base"), 0o700), deadLock.Close()); err != nil {
-		t.Fatal(err)
-	}
-	living, lock, err := newDir(user) // sweeps
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(living)
-	defer lock.Close()
-	young, err := os.MkdirTemp(tmp, dirPrefix) // about to be locked
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(young)
-	sweep(user)
+	for _, inMemory := range []bool{false, true} {
+		dead, deadLock, err := newDir(user, inMemory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Join(dead, "data", "base"), 0o700), deadLock.Close()); err != nil {
+			t.Fatal(err)
+		}
+		living, lock, err := newDir(user, inMemory) // sweeps
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(living)
+		defer lock.Close()
+		young, err := os.MkdirTemp(place(inMemory, roomInMemory), dirPrefix) // about to be locked
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(young)
+		sweep(user)
 
-	if _, err := os.Stat(dead); !os.IsNotExist(err) {
-		t.Errorf("the dead cluster's directory remains (%v)", err)
+		if _, err := os.Stat(dead); !os.IsNotExist(err) {
+			t.Errorf("the dead cluster's directory remains (%v)", err)
+		}
+		for name, dir := range map[string]string{"a running cluster's": living, "a starting cluster's": young} {
+			if _, err := os.Stat(dir); err != nil {
+				t.Errorf("%s directory is gone: %v", name, err)
+			}
+		}
 	}
-	for name, dir := range map[string]string{"a running cluster's": living, "a starting cluster's": young} {
-		if _, err := os.Stat(dir); err != nil {
-			t.Errorf("%s directory is gone: %v", name, err)
+}
+
+// Data is kept in memory only where that is asked for and there is room.
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat(memory); err != nil {
+		t.Skip(err)
+	}
+	for _, tt := range []struct {
+		inMemory bool
+		room     uint64
+		want     string
+	}{{true, 1, memory}, {true, 1 << 60, tmp}, {false, 1, tmp}} {
+		if got := place(tt.inMemory, tt.room); got != tt.want {
+			t.Errorf("in memory %t, with room for %d bytes: got %s, want %s", tt.inMemory, tt.room, got, tt.want)
 		}
 	}
 }

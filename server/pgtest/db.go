@@ -102,7 +102,7 @@ func openQuiet() (*server, error) {
 }
 
 func startServer() (*server, error) {
-	c, err := Start(context.Background(), Options{Progress: os.Stderr})
+	c, err := Start(context.Background(), Options{Memory: true, Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,11 @@ const (
 	// tmp and not TMPDIR: the path of a unix socket must stay under about 104 bytes, and TMPDIR is long on macOS.
 	tmp       = "/tmp"
 	dirPrefix = "rowcast-pg-"
+	// memory is where Linux keeps files in memory. A database is a thousand small files, and to make and remove them by the ten
+	// thousand costs a disk's file system six times as much.
+	memory = "/dev/shm"
+	// roomInMemory is what has to be free there: containers have little of it, and a server that finds it full panics.
+	roomInMemory = 6 << 30
 	// lockName is the file that the owner and the server keep locked; whoever can lock it knows that both are gone.
 	lockName = "lock"
 	// halfMade is the age at which a directory without a lock was given up by its maker.
@@ -44,11 +49,21 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("run Postgres as root: it refuses, and there is neither a user postgres nor nobody")
 }
 
+// place is where directories of clusters are made: in memory if that is allowed and has so much room, else on the disk.
+func place(inMemory bool, room uint64) string {
+	const writable = 2
+	var at syscall.Statfs_t
+	if !inMemory || syscall.Statfs(memory, &at) != nil || uint64(at.Bavail)*uint64(at.Bsize) < room || syscall.Access(memory, writable) != nil {
+		return tmp
+	}
+	return memory
+}
+
 // newDir makes a directory for one cluster, with its lock taken, after removing those of dead clusters.
-func newDir(owner *syscall.Credential) (dir string, lock *os.File, err error) {
+func newDir(owner *syscall.Credential, inMemory bool) (dir string, lock *os.File, err error) {
 	sweep(owner)
 	for range 3 { // a sweep by somebody else may come between making the directory and locking it
-		dir, err = os.MkdirTemp(tmp, dirPrefix)
+		dir, err = os.MkdirTemp(place(inMemory, roomInMemory), dirPrefix)
 		if err != nil {
 			return "", nil, fmt.Errorf("make cluster directory: %w", err)
 		}
@@ -73,8 +88,9 @@ func newDir(owner *syscall.Credential) (dir string, lock *os.File, err error) {
 // Errors are left alone: the next start tries again.
 func sweep(owner *syscall.Credential) {
 	uid := uint32(os.Geteuid())
-	dirs, _ := filepath.Glob(filepath.Join(tmp, dirPrefix+"*"))
-	for _, dir := range dirs {
+	onDisk, _ := filepath.Glob(filepath.Join(tmp, dirPrefix+"*"))
+	inMemory, _ := filepath.Glob(filepath.Join(memory, dirPrefix+"*"))
+	for _, dir := range append(onDisk, inMemory...) {
 		info, err := os.Lstat(dir)
 		if err != nil || !info.IsDir() {
 			continue

@@ -71,6 +71,7 @@ func newCluster(t TB, o Options) *Cluster {
 		if o.Follow == nil {
 			o.Copy = model
 		}
+		o.Memory = true
 		c, err = Start(ctx, o)
 	}
 	var none *NotFoundError
@@ -99,7 +100,7 @@ var errDocker = errors.New("there is only a Postgres in Docker, whose processes 
 var withDB = sync.OnceValues(func() (*Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 	defer cancel()
-	c, err := Start(ctx, Options{Progress: os.Stderr})
+	c, err := Start(ctx, Options{Memory: true, Progress: os.Stderr})
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func provide(signals <-chan os.Signal, o pgtest.Options, pooled bool) (env []str
 		case <-started:
 		}
 	}()
-	o.Progress = os.Stderr
+	o.Memory, o.Progress = true, os.Stderr
 	cluster, err := pgtest.Start(ctx, o)
 	if err != nil {
 		return nil, nil, err
