@@ -26,7 +26,7 @@ const (
 	clientDir    = "../testdata/client"
 	clientSecret = "the secret of the official client's tests"
 	// clientPatience bounds waits for a process to do what it was told.
-	clientPatience = 40 * time.Second
+	clientPatience = time.Minute
 	// oldestNode is the first major that supabase-js runs on.
 	oldestNode = 20
 )

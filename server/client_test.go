@@ -103,7 +103,7 @@ func (r *runner) tally(t *testing.T, all bool) {
 }
 
 // scenarioTime bounds one scenario; its own waits give up long before.
-const scenarioTime = 90 * time.Second
+const scenarioTime = 3 * time.Minute
 
 // runner is a Node process that plays scenarios in one wire version. What it says is described in run.mjs.
 type runner struct {

@@ -23,7 +23,7 @@ import (
 const (
 	testSecret = "a secret that is long enough for tests"
 	// patience bounds every wait for something that must happen; it is no measure of speed.
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // running is a server in this process on a database of its own.

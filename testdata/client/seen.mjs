@@ -1,5 +1,5 @@
 // How long anything that must happen may take. A bound, not a measure.
-const PATIENCE = 10_000
+const PATIENCE = 60_000
 
 // Seen is an ordered record of what happened, which can be waited on.
 export class Seen {
