@@ -16,7 +16,22 @@ type modelRowJudged struct {
 }
 
 // modelSums are what was seen.
-type modelSums struct{ frames, gaps, undecided, either int }
+type modelSums struct{ frames, unauthorized, gaps, undecided, either int }
+
+func (s *modelSums) add(more modelSums) {
+	s.frames += more.frames
+	s.unauthorized += more.unauthorized
+	s.gaps += more.gaps
+	s.undecided += more.undecided
+}
+
+// modesOf are the policies of laws.
+func modesOf(laws []modelLaw) (modes []int) {
+	for _, l := range laws {
+		modes = append(modes, l.mode)
+	}
+	return slices.Compact(modes)
+}
 
 // compare holds what was told against what should have been.
 func (m *model) compare() {
@@ -37,16 +52,10 @@ func (m *model) compare() {
 		}
 		var problem string
 		var problems []string
-		for _, mode := range slices.Compact(b.modes) { // one of these was it, for everybody
-			front.modes[alteredTable] = mode
-			for _, r := range rows {
-				if r.has {
-					r.rear.modes[alteredTable] = mode
-				}
-			}
+		for _, mode := range modesOf(b.laws) { // one of these was it, for everybody
 			var these modelSums
-			if problem = m.differs(number, b, rows, front, &these); problem == "" {
-				sums.frames, sums.gaps, sums.undecided = sums.frames+these.frames, sums.gaps+these.gaps, sums.undecided+these.undecided
+			if problem = m.differs(number, b, rows, front, lawsOf(mode, b.laws), &these); problem == "" {
+				sums.add(these)
 				break
 			}
 			sums.either++
@@ -60,8 +69,8 @@ func (m *model) compare() {
 		}
 	}
 	m.complete(judged)
-	m.Logf("%d batches, %d frames, %d gaps told, %d undecided, %d alterations, %d batches that fell together with one and were by an earlier policy",
-		len(m.batches), sums.frames, sums.gaps, sums.undecided, len(m.altered)-1, sums.either)
+	m.Logf("%d batches, %d frames (%d without the row), %d gaps told, %d undecided, %d laws, %d batches that fell together with one and were by an earlier policy",
+		len(m.batches), sums.frames, sums.unauthorized, sums.gaps, sums.undecided, len(m.laws)-1, sums.either)
 	if sums.frames == 0 {
 		m.Error("nobody was told of anything")
 	}
@@ -102,48 +111,76 @@ func (m *model) rowsOf(number int, b *modelBatch, done map[snapshot.XID]int, las
 }
 
 // differs says how what was told of a batch is not what should have been.
-func (m *model) differs(number int, b *modelBatch, rows []modelRowJudged, front modelState, sums *modelSums) string {
+func (m *model) differs(number int, b *modelBatch, rows []modelRowJudged, front modelState, laws [][2]modelLaw, sums *modelSums) string {
 	for _, told := range b.told {
-		var said []string
-		gap := false
-		for _, text := range told.said {
-			switch {
-			case strings.HasPrefix(text, "-Changes may have been missed"):
-				gap = true
-				sums.gaps++
-			case strings.HasPrefix(text, "+"), strings.HasPrefix(text, "-"), strings.Contains(text, " done "):
-			default:
-				said = append(said, text)
-			}
-		}
-		var want []string
-		lacking := false
-		at := 0
-		for _, r := range rows {
-			if !told.active || told.since.Sees(r.xid) {
-				continue
-			}
-			x := told.member.expects(told.person, r.change, front, r.rear, r.has)
-			lacking = lacking || x.gap
-			if x.gap {
-				sums.undecided++
-			}
-			n := min(len(x.frames), len(said)-at)
-			slices.Sort(said[at : at+n])
-			at += n
-			want = append(want, x.frames...)
-		}
-		sums.frames += len(said)
-		switch {
-		case !slices.Equal(want, said):
-			return fmt.Sprintf("batch %d, %+v with %+v:\nwant\n\t%s\ntold\n\t%s", number, told.person, told.member.entries, strings.Join(want, "\n\t"), strings.Join(told.said, "\n\t"))
-		case gap && !m.faults:
-			return fmt.Sprintf("batch %d: a gap, though nothing was lost: %q", number, told.said)
-		case lacking && !gap:
-			return fmt.Sprintf("batch %d: nobody could tell, and %+v was not told so", number, told.person)
+		if problem := m.differsFor(told, rows, front, laws, sums); problem != "" {
+			return fmt.Sprintf("batch %d, %+v with %+v under %v: %s", number, told.person, told.member.entries, b.laws, problem)
 		}
 	}
 	return ""
+}
+
+// modelReading is how far what was told can be read, if so much of it is about the rows so far; and whether of one of these nobody could tell.
+type modelReading struct {
+	at      int
+	lacking bool
+}
+
+// differsFor says it of one member. Grants may have changed between two questions: then either way is right.
+func (m *model) differsFor(told modelTold, rows []modelRowJudged, front modelState, laws [][2]modelLaw, sums *modelSums) string {
+	var said []string
+	gap := false
+	for _, text := range told.said {
+		switch {
+		case strings.HasPrefix(text, "-Changes may have been missed"):
+			gap = true
+			sums.gaps++
+		case strings.HasPrefix(text, "+"), strings.HasPrefix(text, "-"), strings.Contains(text, " done "):
+		default:
+			said = append(said, text)
+		}
+		if strings.Contains(text, ErrorUnauthorized) {
+			sums.unauthorized++
+		}
+	}
+	sums.frames += len(said)
+	var want []string // by the last law
+	readings := map[modelReading]bool{{}: true}
+	for _, r := range rows {
+		if !told.active || told.since.Sees(r.xid) {
+			continue
+		}
+		next := map[modelReading]bool{}
+		for i, l := range laws {
+			x := told.member.expects(told.person, r.change, front.under(l[0]), r.rear.under(l[1]), r.has)
+			for reading := range readings {
+				end := reading.at + len(x.frames)
+				if end <= len(said) && slices.Equal(x.frames, slices.Sorted(slices.Values(said[reading.at:end]))) {
+					next[modelReading{end, reading.lacking || x.gap}] = true
+				}
+			}
+			if i == len(laws)-1 {
+				want = append(want, x.frames...)
+			}
+		}
+		readings = next
+	}
+	whole := false
+	for reading := range readings {
+		if reading.at != len(said) {
+			continue
+		}
+		if whole = true; gap == reading.lacking || gap && m.faults {
+			if reading.lacking {
+				sums.undecided++
+			}
+			return ""
+		}
+	}
+	if whole {
+		return fmt.Sprintf("a gap was told: %t, and that is wrong", gap)
+	}
+	return fmt.Sprintf("\nwant\n\t%s\ntold\n\t%s", strings.Join(want, "\n\t"), strings.Join(told.said, "\n\t"))
 }
 
 // complete: whoever is active has been judged for everything that was committed since.

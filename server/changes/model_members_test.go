@@ -108,7 +108,7 @@ type modelBatch struct {
 	front snapshot.Snapshot
 	rows  []modelJudged
 	told  []modelTold
-	modes []int // that the table whose policy is altered may have had: from what was done when the last batch was, to what was begun when this was
+	laws  []modelLaw // that there may have been: from the one that was made when the last batch was judged, to what was begun when this was
 }
 
 // modelJudged is a row of a batch: which transaction changed it, and the view in which the old row was looked for.
@@ -122,6 +122,24 @@ type modelJudged struct {
 type expectation struct {
 	frames []string
 	gap    bool
+}
+
+// permitted tells whether the member's entries are good under a law.
+func (m *modelMember) permitted(in modelState) bool {
+	for _, e := range m.entries {
+		if e.table != "" && !m.reads(tableOf(e.table), in, e.named()) {
+			return false
+		}
+	}
+	return true
+}
+
+// named are the columns that an entry names.
+func (e modelEntry) named() (columns []string) {
+	if e.column != "" {
+		columns = append(columns, e.column)
+	}
+	return append(columns, e.chosen...)
 }
 
 // expects says what a person is to be told of a change.
@@ -139,8 +157,9 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 		chosen []string
 	}
 	var frames []frame
+	unkeyed := !p.reads(t, front, t.key)
 	for _, e := range m.entries {
-		if !e.matches(t, event, *subject, known) {
+		if !e.matches(t, event, *subject, known) || e.column != "" && (!p.reads(t, front, []string{e.column}) || unkeyed && p.bound(t, front)) {
 			continue
 		}
 		i := slices.IndexFunc(frames, func(f frame) bool { return slices.Equal(f.chosen, e.chosen) && (f.chosen == nil) == (e.chosen == nil) })
@@ -152,6 +171,9 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 	}
 	if len(frames) == 0 {
 		return expectation{}
+	}
+	if unkeyed {
+		return unauthorized(t, event, len(frames), func(i int) []int { return frames[i].ids })
 	}
 	if event != Delete {
 		if now, sees := p.find(t, t.keyOf(*c.new), front); p.bound(t, front) && (!sees || !p.judgedAs(t, now, *c.new, front)) {
@@ -169,10 +191,14 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 			}
 		case !hasRear && event == Delete:
 			return expectation{gap: true}
+		case hasRear && !p.reads(t, rear, t.key):
+			if event == Delete {
+				return expectation{gap: true}
+			}
 		case hasRear:
 			if before, saw := p.find(t, t.keyOf(old), rear); saw {
 				was = "key"
-				if t.full && p.equal(before, old) {
+				if t.full && p.equal(t, before, old, rear) && p.reads(t, rear, p.columns(t, front)) {
 					was = "whole"
 				}
 			}
@@ -183,7 +209,7 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 	}
 	var x expectation
 	for _, f := range frames {
-		columns := p.columns()
+		columns := p.columns(t, front)
 		if f.chosen != nil {
 			columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(f.chosen, c) && !slices.Contains(t.key, c) })
 		}
@@ -205,6 +231,19 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 			parts = append(parts, "was", shown)
 		}
 		x.frames = append(x.frames, strings.Join(parts, " "))
+	}
+	slices.Sort(x.frames)
+	return x
+}
+
+// unauthorized is what somebody is told of a row who may not read its key.
+func unauthorized(t *modelTable, event Events, frames int, ids func(int) []int) (x expectation) {
+	shown := map[Events]string{Insert: " {}", Update: " {} was {}"}
+	if event == Delete {
+		return x
+	}
+	for i := range frames {
+		x.frames = append(x.frames, fmt.Sprintf("%v %s %s%s [%s]", ids(i), event, t.name, shown[event], ErrorUnauthorized))
 	}
 	slices.Sort(x.frames)
 	return x

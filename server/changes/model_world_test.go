@@ -33,21 +33,27 @@ type modelTable struct {
 	full    bool // REPLICA IDENTITY FULL
 	fixed   int  // the one policy, by which groups can be made; -1: chosen by a row of modes
 	altered bool // the policy is chosen by DDL
+	granted bool // who may read which columns is
 }
 
 var modelTables = []modelTable{
-	{"plain_default", []string{"id"}, false, false, -1, false},
-	{"plain_full", []string{"id"}, false, true, -1, false},
-	{"rls_default", []string{"id"}, true, false, -1, false},
-	{"rls_full", []string{"id"}, true, true, -1, false},
-	{"rls_pair", []string{"team", "id"}, true, false, -1, false},
-	{"rls_claim", []string{"id"}, true, true, byClaim, false},
-	{"rls_owner", []string{"id"}, true, false, byOwner, false},
-	{alteredTable, []string{"id"}, true, false, -1, true},
+	{name: "plain_default", key: []string{"id"}, fixed: -1},
+	{name: "plain_full", key: []string{"id"}, full: true, fixed: -1},
+	{name: "plain_granted", key: []string{"id"}, full: true, fixed: -1, granted: true},
+	{name: "rls_default", key: []string{"id"}, secured: true, fixed: -1},
+	{name: "rls_full", key: []string{"id"}, secured: true, full: true, fixed: -1},
+	{name: "rls_pair", key: []string{"team", "id"}, secured: true, fixed: -1},
+	{name: "rls_claim", key: []string{"id"}, secured: true, full: true, fixed: byClaim},
+	{name: "rls_owner", key: []string{"id"}, secured: true, fixed: byOwner},
+	{name: alteredTable, key: []string{"id"}, secured: true, full: true, fixed: -1, altered: true, granted: true},
 }
 
 // alteredTable is the one whose policy is chosen by DDL.
 const alteredTable = "rls_altered"
+
+func tableOf(name string) *modelTable {
+	return &modelTables[slices.IndexFunc(modelTables, func(t modelTable) bool { return t.name == name })]
+}
 
 var modelColumns = []string{"id", "owner", "team", "pub", "body"}
 
@@ -86,20 +92,6 @@ func modelSQL() (statements []string) {
 		statements = append(statements, fmt.Sprintf("alter table %s enable row level security; create policy p on %[1]s for select using (%s)", t.name, using))
 	}
 	return statements
-}
-
-// alteration is the DDL that makes a mode a table's policy.
-func (t *modelTable) alteration(mode int) string {
-	const claims = "(current_setting('request.jwt.claims', true)::jsonb ->> %s)"
-	sub, team := fmt.Sprintf(claims, "'sub'"), fmt.Sprintf(claims, "'team'")
-	using := []string{
-		byOwner: "owner = " + sub, byMembership: fmt.Sprintf("exists (select from members m where m.team = %s.team and m.who = %s)", t.name, sub),
-		byFlag: "pub", byClaim: "team::text = " + team, everyone: "true", nobody: "false",
-	}
-	if mode == unsecured {
-		return fmt.Sprintf("alter table %s disable row level security", t.name)
-	}
-	return fmt.Sprintf("begin; drop policy if exists p on %s; create policy p on %[1]s for select using (%s); alter table %[1]s enable row level security; commit", t.name, using[mode])
 }
 
 // modelRow is a row of any of the tables.
@@ -155,10 +147,21 @@ type modelState struct {
 	rows    map[rowKey]modelRow
 	members map[string]bool // who|team
 	modes   map[string]int
+	law     modelLaw // not of the history
+}
+
+func noState() modelState {
+	return modelState{rows: map[rowKey]modelRow{}, members: map[string]bool{}, modes: map[string]int{}}
 }
 
 func (s modelState) clone() modelState {
-	return modelState{maps.Clone(s.rows), maps.Clone(s.members), maps.Clone(s.modes)}
+	return modelState{rows: maps.Clone(s.rows), members: maps.Clone(s.members), modes: maps.Clone(s.modes)}
+}
+
+// under is the state with another law.
+func (s modelState) under(l modelLaw) modelState {
+	s.law = l
+	return s
 }
 
 // modelChange is a row that was changed.
@@ -194,7 +197,7 @@ type history struct {
 
 // at is the world as a snapshot sees it.
 func (h *history) at(s snapshot.Snapshot) modelState {
-	all := modelState{map[rowKey]modelRow{}, map[string]bool{}, map[string]int{}}
+	all := noState()
 	for _, transactions := range h.writers {
 		for i := len(transactions) - 1; i >= 0; i-- {
 			if t := &transactions[i]; s.Sees(t.xid) {
@@ -220,14 +223,7 @@ func (p modelPerson) group() Group {
 
 // bound tells whether policies bind the person on a table.
 func (p modelPerson) bound(t *modelTable, in modelState) bool {
-	return t.secured && p.role != "service_role" && !(t.altered && in.modes[t.name] == unsecured)
-}
-
-func (p modelPerson) columns() []string {
-	if p.role == "anon" {
-		return []string{"id", "team", "body"}
-	}
-	return modelColumns
+	return t.secured && p.role != "service_role" && !(t.altered && in.law.mode == unsecured)
 }
 
 // sees decides a table's policy.
@@ -236,7 +232,10 @@ func (p modelPerson) sees(t *modelTable, r modelRow, in modelState) bool {
 		return true
 	}
 	mode := t.fixed
-	if mode < 0 {
+	switch {
+	case t.altered:
+		mode = in.law.mode
+	case mode < 0:
 		mode = in.modes[t.name]
 	}
 	switch mode {
@@ -259,14 +258,16 @@ func (p modelPerson) find(t *modelTable, key rowKey, in modelState) (modelRow, b
 }
 
 // equal tells whether two rows are equal as far as the person may read.
-func (p modelPerson) equal(a, b modelRow) bool { return a.json(p.columns()) == b.json(p.columns()) }
+func (p modelPerson) equal(t *modelTable, a, b modelRow, in modelState) bool {
+	return a.json(p.columns(t, in)) == b.json(p.columns(t, in))
+}
 
 // judgedAs tells whether what policies said of a row holds for another version of it, as far as the person may compare them.
 func (p modelPerson) judgedAs(t *modelTable, a, b modelRow, in modelState) bool {
 	columns := modelColumns // the policy looks at another table, too
 	mode := t.fixed
 	if t.altered {
-		mode = in.modes[t.name]
+		mode = in.law.mode
 	}
 	switch mode {
 	case everyone, nobody:
@@ -278,6 +279,6 @@ func (p modelPerson) judgedAs(t *modelTable, a, b modelRow, in modelState) bool 
 	case byClaim:
 		columns = []string{"team"}
 	}
-	columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(p.columns(), c) })
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(p.columns(t, in), c) })
 	return a.json(columns) == b.json(columns)
 }

@@ -118,7 +118,7 @@ func (h *hearing) pastOf(r *row, s *state, g *group, now *sight) past {
 		return pastKey
 	}
 	for i, text := range then.places[s.oldPlace] {
-		if then.columns[i] && differs(s.old[i], text) {
+		if now.columns[i] && !then.columns[i] || then.columns[i] && differs(s.old[i], text) { // grants may have changed between the questions
 			return pastKey
 		}
 	}

@@ -80,12 +80,18 @@ func (t *trial) tellTruncate(d *delivery, r *row) {
 
 // tellAudience gives a row to an audience, if it is to have it.
 func (t *trial) tellAudience(d *delivery, h *hearing, r *row, s *state, a *audience) {
-	ids, undecided := a.idsFor(r.change.Kind, s)
 	n, asked := h.number[a.group]
-	if !asked || len(ids) == 0 && !undecided || !slices.ContainsFunc(a.seats, func(seat *seat) bool { return seat.sub.hears(r.xid) }) {
+	if !asked {
 		return
 	}
 	sight := &h.sights[n]
+	ids, undecided, illegible := a.idsFor(r.change.Kind, s, sight)
+	if illegible {
+		t.Metrics.ChangesRefused.WithLabelValues(refusedFilter).Inc()
+	}
+	if len(ids) == 0 && !undecided || !slices.ContainsFunc(a.seats, func(seat *seat) bool { return seat.sub.hears(r.xid) }) {
+		return
+	}
 	if !t.mayHear(h, r, a, sight) {
 		return
 	}
@@ -122,11 +128,17 @@ func (t *trial) tellAudience(d *delivery, h *hearing, r *row, s *state, a *audie
 	}
 }
 
-// idsFor are the entries that a row matches. undecided: of some that cannot be told.
-func (a *audience) idsFor(k wal.Kind, s *state) (ids []int, undecided bool) {
+// idsFor are the entries that a row matches. undecided: of some that cannot be told. illegible: of some the filter looks at a column
+// that the role may not read. They match nothing, and nobody is told so because of a row: it would tell what is in that column. Once
+// the grants are noticed, all entries are checked again.
+func (a *audience) idsFor(k wal.Kind, s *state, now *sight) (ids []int, undecided, illegible bool) {
 	event, values := eventOf(k), s.filtered(k)
 	for _, w := range a.wants {
 		if w.events&event == 0 || !w.mayHold(k, values) {
+			continue
+		}
+		if !now.failed() && !w.legible(now) {
+			illegible = true
 			continue
 		}
 		if w.holds(values) == unknown {
@@ -135,7 +147,12 @@ func (a *audience) idsFor(k wal.Kind, s *state) (ids []int, undecided bool) {
 			ids = append(ids, w.id)
 		}
 	}
-	return ids, undecided
+	return ids, undecided, illegible
+}
+
+// legible tells whether a role may read all columns that the filter looks at.
+func (w want) legible(now *sight) bool {
+	return !slices.ContainsFunc(w.filter, func(c *condition) bool { return !now.columns[c.column] })
 }
 
 // unfiltered are the entries that want every row. Of one that cannot be looked for as the user no filter may tell, or it would tell
@@ -159,15 +176,6 @@ func (t *trial) mayHear(h *hearing, r *row, a *audience, s *sight) bool {
 	if s.failedAt(r.stateIn(h).place) {
 		t.refuse(h, a, s)
 		return false
-	}
-	for _, w := range a.wants {
-		for _, c := range w.filter {
-			if !s.columns[c.column] {
-				t.Metrics.ChangesRefused.WithLabelValues(refusedFilter).Inc()
-				t.warnAll(a, warningPolicy, fmt.Sprintf(protocol.TextChangesFilterColumn, h.Schema, h.Name, c.Column))
-				return false
-			}
-		}
 	}
 	if s.Missing != "" && len(h.Key) > 0 {
 		t.warnAll(a, warningGrant, fmt.Sprintf(protocol.TextChangesGrant, h.Schema, h.Name, s.Missing))
