@@ -399,7 +399,38 @@ end $$;
 -- +goose StatementEnd
 comment on function realtime._create_publication(text) is 'Makes a publication without tables.';
 
+-- +goose StatementBegin
+create function realtime._publication_digest(publication text) returns text
+  language sql stable as $$
+  with recursive p as (
+    select * from pg_publication where pubname = publication
+  ), published as (
+    select t.* from p cross join lateral pg_get_publication_tables(p.pubname::text) as t
+  ), up (oid) as (  -- changes may be asked for by the name of a partition, and of what it is a partition of
+    select relid from published union select i.inhparent from up join pg_inherits i on i.inhrelid = up.oid
+  ), kin (oid) as (
+    select oid from up union select i.inhrelid from kin join pg_inherits i on i.inhparent = kin.oid
+  ), role (oid) as (
+    select oid from pg_roles where rolname = any ((select value from realtime._settings where name = 'allowed_roles')::name[])
+    union select m.roleid from role join pg_auth_members m on m.member = role.oid
+  )
+  select coalesce((
+    select md5(concat(to_jsonb(p), ';',
+      (select string_agg(to_jsonb(t)::text, ',' order by t.relid) from published as t), ';',
+      (select string_agg(row(c.oid, n.nspname, c.relname, c.relowner, c.relrowsecurity, c.relacl, n.nspowner, n.nspacl)::text, ',' order by c.oid)
+         from kin join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace), ';',
+      (select string_agg(row(a.attrelid, a.attnum, a.attacl)::text, ',' order by a.attrelid, a.attnum)
+         from kin join pg_attribute a on a.attrelid = kin.oid where a.attacl is not null), ';',
+      (select string_agg(row(r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls)::text, ',' order by r.oid) from role join pg_roles r using (oid)), ';',
+      (select string_agg(m.roleid || ' ' || m.member || ' ' || m.xmin, ',' order by m.roleid, m.member, m.xmin::text) from role join pg_auth_members m on m.member = role.oid)))
+      from p), '')
+$$;
+-- +goose StatementEnd
+comment on function realtime._publication_digest(text) is
+  'Of what a publication publishes, and who may read of it what: another than before, and subscriptions to changes are looked at again. Empty: there is no such publication.';
+
 revoke execute on function
+  realtime._publication_digest(text),
   realtime._base_type(oid),
   realtime._type_name(oid),
   realtime._typed(oid, oid),
@@ -419,6 +450,7 @@ revoke execute on function
 
 -- +goose Down
 set local lock_timeout = '5s';
+drop function realtime._publication_digest(text);
 drop function realtime._create_publication(text);
 drop function realtime._render(oid[], text[]);
 drop function realtime._matches(oid, text, text, text[], text[]);

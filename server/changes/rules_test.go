@@ -146,3 +146,23 @@ func TestPartitionsAreShownUnderTheNameThatIsAskedFor(t *testing.T) {
 		})
 	}
 }
+
+// Once a column is revoked, what a filter on it lets through would tell what is in it: neither a row nor a notice may.
+func TestFiltersTellNothingOfColumnsThatWereRevoked(t *testing.T) {
+	t.Parallel()
+	th := newTheater(t, nil, notes)
+	const filtered = `{"event":"*","schema":"public","table":"notes","filter":"body=eq.a"}`
+	only, both := th.subscribed(user(annID), filtered), th.subscribed(user(annID), filtered, all)
+	th.exec("revoke select on notes from authenticated; grant select (id, owner) on notes to authenticated",
+		"insert into notes values (1, '"+annID+"', 'a')", "insert into notes values (2, '"+annID+"', 'b')")
+	both.expect(`[2] INSERT notes {"id":1,"owner":"`+annID+`"}`, `[2] INSERT notes {"id":2,"owner":"`+annID+`"}`)
+	th.engine.Publications() // as the digest says
+	for _, s := range []*spectator{only, both} {
+		if told := s.await("invalid column for filter body"); len(told) != 1 {
+			t.Errorf("told %q", told)
+		}
+	}
+	th.exec("grant select on notes to authenticated")
+	th.engine.Publications()
+	only.expect("+Subscribed to PostgreSQL")
+}

@@ -143,17 +143,16 @@ const (
 	TextChangesNotPublished = "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: %s"
 	TextChangesException    = "Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: %s. Exception: %s"
 
-	TextChangesUnreadable   = "Changes cannot be read from the database: %s"
-	TextChangesGrant        = "Changes of %s.%s are told without their rows: %s"
-	TextChangesUndecided    = "Changes of %s.%s are kept from you: whether you may see the rows cannot be decided"
-	TextChangesFilterColumn = "Changes of %s.%s are kept from you: invalid column for filter %s"
-	TextSnapshotTooLarge    = "Unable to give a snapshot of %s.%s: there are more than %d rows, and a filter may leave fewer"
-	TextSnapshotRefused     = "Unable to give a snapshot of %s.%s: %s"
-	TextSnapshotFailed      = "Unable to give a snapshot of %s.%s at the moment: it is tried again"
-	TextSnapshotOvertaken   = "Unable to give a snapshot: more changes than may wait came meanwhile, several times"
-	TextGapStream           = "Changes may have been missed while the database was not heard"
-	TextGapUndecided        = "Changes may have been missed: who may see them could not be found out"
-	TextGapExcess           = "Changes may have been missed: too many came while the snapshot was given, which begins again"
+	TextChangesUnreadable = "Changes cannot be read from the database: %s"
+	TextChangesGrant      = "Changes of %s.%s are told without their rows: %s"
+	TextChangesUndecided  = "Changes of %s.%s are kept from you: whether you may see the rows cannot be decided"
+	TextSnapshotTooLarge  = "Unable to give a snapshot of %s.%s: there are more than %d rows, and a filter may leave fewer"
+	TextSnapshotRefused   = "Unable to give a snapshot of %s.%s: %s"
+	TextSnapshotFailed    = "Unable to give a snapshot of %s.%s at the moment: it is tried again"
+	TextSnapshotOvertaken = "Unable to give a snapshot: more changes than may wait came meanwhile, several times"
+	TextGapStream         = "Changes may have been missed while the database was not heard"
+	TextGapUndecided      = "Changes may have been missed: who may see them could not be found out"
+	TextGapExcess         = "Changes may have been missed: too many came while the snapshot was given, which begins again"
 )
 
 // Place says where a code can appear.
@@ -237,7 +236,7 @@ var table = []Entry{
 		TextChangesNumbers, TextChangesSnapshot, TextChangesWildSnapshot}},
 	{Code: PostgresChangesUnavailable, Where: InSystem,
 		Texts: []string{"Changes cannot be read from the database at the moment: it is tried again", TextChangesUnreadable}},
-	{Code: PostgresChangesWithheld, Where: InSystem, Texts: []string{TextChangesUndecided, TextChangesGrant, TextChangesFilterColumn}},
+	{Code: PostgresChangesWithheld, Where: InSystem, Texts: []string{TextChangesUndecided, TextChangesGrant}},
 	{Code: PostgresChangesSnapshot, Where: InSystem,
 		Texts: []string{TextSnapshotTooLarge, TextSnapshotRefused, TextSnapshotFailed, TextSnapshotOvertaken}},
 	{Code: PostgresChangesGap, Where: InSystem, Texts: []string{TextGapStream, TextGapUndecided, TextGapExcess}},

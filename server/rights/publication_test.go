@@ -37,6 +37,12 @@ func TestWhatIsPublishedIsLookedAt(t *testing.T) {
 		{`alter publication p add table b`, true},
 		{`alter publication p set (publish_via_partition_root = true)`, true},
 		{`alter publication p set (publish = 'insert')`, true},
+		{`grant select on c to authenticated`, true},
+		{`revoke select on c from authenticated`, true},
+		{`grant select (id) on c to authenticated`, true},
+		{`revoke select (id) on c from authenticated`, true},
+		{`alter table c enable row level security`, true},
+		{`grant usage on schema public to anon`, true},
 		{`drop table b`, true},
 		{`drop publication p; create publication p for all tables`, true},
 		{`create table d (id int primary key)`, true},
@@ -52,5 +58,15 @@ func TestWhatIsPublishedIsLookedAt(t *testing.T) {
 	}
 	if *decided != 0 {
 		t.Errorf("everybody was decided again %d times", *decided)
+	}
+	exec(t, db, `create publication p for table c; create role readers`)
+	look()
+	for _, statement := range []string{`grant readers to authenticated`, `revoke readers from authenticated`} { // rights on messages may change with that, too
+		before := told
+		exec(t, db, statement)
+		find(t, w)
+		if look(); told == before {
+			t.Errorf("%s: not told", statement)
+		}
 	}
 }
