@@ -18,19 +18,18 @@ comment on column realtime._nodes.expires_at is 'From then on, by this database'
 comment on column realtime._nodes.hears_wal is 'The server goes by the WAL, and needs nothing by NOTIFY but alarms.';
 
 -- +goose StatementBegin
-create function realtime._hear(node text, by text) returns bigint
+create function realtime._hear(node text, by text, out before bigint, out after bigint)
   language plpgsql set search_path = '' as $$
 declare
   serves   boolean;
-  source   bigint;
   way      bigint;
   wanted   bigint;
   notifies bigint;
   wals     bigint;
 begin
-  select last_value, last_value & 3 into source, way from realtime._source;
+  select last_value, last_value, last_value & 3 into before, after, way from realtime._source;
   if by = 'notify' and way = 0 and not exists (select from realtime._nodes where id = node and hears_wal) then
-    return source;  -- for the WAL alone this server would have to hear it: nothing is written where nothing changes
+    return;  -- for the WAL alone this server would have to hear it: nothing is written where nothing changes
   end if;
   perform set_config('synchronous_commit', 'local', true);  -- a standby that is away has no say in it
   if by <> 'notify' then
@@ -39,23 +38,22 @@ begin
   lock table realtime._nodes in share row exclusive mode;  -- one server at a time
   update realtime._nodes set hears_wal = by = 'wal' where id = node;
   serves := found;
-  select last_value, last_value & 3 into source, way from realtime._source;
+  select last_value, last_value, last_value & 3 into before, after, way from realtime._source;
   wanted := case by
     when 'notify' then case when exists (select from realtime._nodes where id <> node and hears_wal and expires_at > clock_timestamp()) then 1 else 0 end
-    when 'both' then greatest(way, 1)
+    when 'both' then case when way = 0 then 1 else least(way, 2) end
     when 'wal' then case when way = 0 then 0  -- somebody set it back
                          when exists (select from realtime._nodes where not hears_wal and expires_at > clock_timestamp()) then 1 else 2 end
   end;
   if serves and wanted <> way then
-    notifies := (source >> 32) + (wanted = 0)::int;
-    wals := ((source >> 2) + (wanted = 2)::int) & 1073741823;
-    source := setval('realtime._source', (notifies << 32) + (wals << 2) + wanted);
+    notifies := (after >> 32) + (wanted = 0)::int;
+    wals := ((after >> 2) + (wanted = 2)::int) & 1073741823;
+    after := setval('realtime._source', (notifies << 32) + (wals << 2) + wanted);
   end if;
-  return source;
 end $$;
 -- +goose StatementEnd
 comment on function realtime._hear(text, text) is
-  'Sets the way of messages so that this server hears them by NOTIFY, by both, or by the WAL, and the others still do; the WAL alone only where all that are alive hear it. Returns realtime._source. A server without a row is told what there is.';
+  'Sets the way of messages so that this server hears them by NOTIFY, by both, or by the WAL, and the others still do; the WAL alone only where all that are alive hear it. Returns realtime._source as it was and as it is. A server without a row is told what there is.';
 revoke execute on function realtime._hear(text, text) from public;
 
 -- +goose Down

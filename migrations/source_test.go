@@ -43,18 +43,27 @@ func TestWaysOfServers(t *testing.T) {
 		{"b", "wal", "0 2 1"},
 		{"b", "both", "1 2 1"},
 		{"a", "notify", "0 2 2"}, // b was not there yet, and will notice
+		{"by hand", "3", "3 2 2"},
+		{"b", "both", "2 3 2"},
+		{"a", "notify", "0 3 3"},
 	} {
 		if step.node == "b" && value[int](t, conn, `select count(*) from realtime._nodes where id = 'b'`) == 0 {
 			node("b", "1 h")
 		}
-		var source int64
+		if step.node == "by hand" {
+			exec(t, conn, `select setval('realtime._source', (last_value & ~3::bigint) + `+step.by+`) from realtime._source`)
+			continue
+		}
+		was := value[string](t, conn, way)
+		var before, after int64
 		var serves bool
-		if err := conn.QueryRow(within(t), `select realtime._hear($1, $2), exists (select from realtime._nodes where id = $1)`, step.node, step.by).Scan(&source, &serves); err != nil {
+		if err := conn.QueryRow(within(t), `select before, after, exists (select from realtime._nodes where id = $1) from realtime._hear($1, $2)`, step.node, step.by).Scan(&before, &after, &serves); err != nil {
 			t.Fatal(err)
 		}
 		got := value[string](t, conn, way)
-		if returned := fmt.Sprintf("%d %d %d", source&3, source>>2&(1<<30-1), source>>32); got != step.want || returned != got || serves == (step.node == "stranger") {
-			t.Fatalf("%s hears by %s: %s, returned %s, want %s; serves %t", step.node, step.by, got, returned, step.want, serves)
+		text := func(source int64) string { return fmt.Sprintf("%d %d %d", source&3, source>>2&(1<<30-1), source>>32) }
+		if got != step.want || text(after) != got || text(before) != was || serves == (step.node == "stranger") {
+			t.Fatalf("%s hears by %s: %s, before that %s, want %s; returned %s and %s; serves %t", step.node, step.by, got, was, step.want, text(before), text(after), serves)
 		}
 	}
 }

@@ -103,6 +103,9 @@ var SlotDrop string
 //go:embed snapshot.sql
 var Snapshot string
 
+//go:embed elsewhere.sql
+var Elsewhere string
+
 //go:embed hear.sql
 var Hear string
 

@@ -88,6 +88,7 @@ type Options struct {
 	Metrics     *metrics.Metrics
 
 	fetchLimits postgres.Limits // tests have less time; 0: fetchLimits
+	warmUp      time.Duration   // the same; 0: warmUp
 }
 
 // Stream tells what is committed in the order of the WAL, after it has called ready, until ctx ends or the connection is lost.
@@ -109,6 +110,7 @@ type Feed struct {
 	seen       seen
 	backlog    *backlog                  // nil: there is none
 	behind     bool                      // the connection was lost before all was told that had been missed: nothing may overtake that
+	trying     bool                      // to begin anew is put off
 	place      *found                    // of the listener's connection
 	source     source                    // as of the last position
 	served     bool                      // this server had a place among those that serve
@@ -141,6 +143,7 @@ type Feed struct {
 	stream        int                     // number of the last
 	endStream     context.CancelCauseFunc // of the same
 	streaming     time.Time               // since when it is read; zero: its slot is being made
+	doubled       time.Time               // since when everybody says everything by both for its sake; zero: they do not
 	streamTrouble error                   // why there is none
 
 	lease lease
@@ -157,6 +160,9 @@ func New(o Options) *Feed {
 	}
 	if o.fetchLimits == (postgres.Limits{}) {
 		o.fetchLimits = fetchLimits
+	}
+	if o.warmUp == 0 {
+		o.warmUp = warmUp
 	}
 	if o.StreamRetry == 0 {
 		o.StreamRetry = firstRetry

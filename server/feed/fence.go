@@ -156,7 +156,7 @@ func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (p pr
 		if p.snapshot, err = snapshot.Parse(text); err != nil {
 			return err
 		}
-		if p.source, p.serves, err = scanSource(results.QueryRow()); err != nil {
+		if err = p.scanSource(results.QueryRow()); err != nil {
 			return err
 		}
 		tag, err := results.Exec()

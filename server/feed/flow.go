@@ -17,9 +17,11 @@ import (
 // on it leads, and what NOTIFY says is an alarm.
 type flow struct {
 	number  int               // of the stream that is read; 0: none
-	both    snapshot.Snapshot // who does not say everything by both was running then, or has ended; zero: nobody need say it so
+	both    snapshot.Snapshot // who does not say everything by both had ended then, or is among those before; zero: nobody need say it so
+	before  []snapshot.XID    // they were running
 	set     time.Time         // since when they are to
 	leads   bool
+	sure    bool              // and nothing was said by the WAL alone before it did
 	cut     string            // the last heartbeat behind which it is to lead, or the one behind which it does
 	begun   bool              // the stream has said that
 	waiting []hint            // for their transactions to be visible
@@ -64,17 +66,25 @@ func (f *Feed) flows(ctx context.Context, h hint) {
 func (f *Feed) approach(ctx context.Context, p *proof) {
 	s := &f.flow
 	switch {
-	case s.number == 0, !p.serves:
-	case s.leads && p.source.way == wayBoth:
-		f.changeWay(ctx, wayWAL)
+	case !p.serves:
+	case s.number == 0 && p.source.way == wayBoth && !p.others: // nobody hears the WAL, and everybody pays for it
+		f.changeWay(ctx, wayNotify)
+	case s.number == 0:
+	case s.leads && (p.source.way == wayBoth || !s.sure):
+		if _, ok := f.changeWay(ctx, wayWAL); ok {
+			s.sure = true
+		}
 	case s.leads, f.backlog != nil, len(f.stragglers) > 0, !f.Hearing():
 	case s.both.IsZero(), p.source.notifies != f.source.notifies:
 		s.both = snapshot.Snapshot{}
-		if at, ok := f.changeWay(ctx, wayBoth); ok {
-			s.both, s.set = at.snapshot, time.Now()
+		if c, ok := f.changeWay(ctx, wayBoth); ok {
+			s.both, s.before, s.set = c.snapshot, c.running, time.Now()
+			f.mu.Lock()
+			f.doubled = s.set
+			f.mu.Unlock()
 			go f.sendBeat(ctx, f.NewFence())
 		}
-	case !p.snapshot.SeesAll(s.both.Running()), p.snapshot.OlderThan(s.both): // somebody of before may say less
+	case !p.snapshot.SeesAll(s.before), p.snapshot.OlderThan(s.both): // somebody of before may say less
 	case f.streamHeard().Before(s.set), f.oldestFence().Before(s.set):
 	default:
 		w := f.NewFence()
@@ -84,20 +94,24 @@ func (f *Feed) approach(ctx context.Context, p *proof) {
 }
 
 // changeWay has this server hear by another way, if the database can be asked now.
-func (f *Feed) changeWay(ctx context.Context, by way) (position, bool) {
-	now, at, err := f.hearBy(ctx, by)
+func (f *Feed) changeWay(ctx context.Context, by way) (changed, bool) {
+	c, err := f.hearBy(ctx, by)
 	if err != nil {
 		if f.flow.said != err.Error() && ctx.Err() == nil {
 			f.flow.said = err.Error()
 			f.options.Logger.Warn("the way of messages is not changed; trying again", "way", by, "err", err)
 		}
-		return at, false
+		return c, false
 	}
-	if by == wayWAL && now.notifies != f.source.notifies || by == wayBoth && now.wals != f.source.wals {
-		return at, false // of what was not heard the next proof tells
+	missed := c.before.wals != f.source.wals
+	if f.flow.leads {
+		missed = missed && !f.flow.sure || c.now.notifies != f.source.notifies
 	}
-	f.source = now
-	return at, true
+	if missed || !c.serves { // of what was not heard the next proof tells
+		return c, false
+	}
+	f.source = c.now
+	return c, true
 }
 
 // turn has the stream lead: NOTIFY has said the cut.

@@ -44,6 +44,7 @@ type proof struct {
 	snapshot snapshot.Snapshot // it was sent after all this
 	source   source            // as of then, or later
 	serves   bool              // the server that sent it; the same
+	others   bool              // are alive and hear the WAL; the same
 	epoch    uint64
 	sent     time.Time
 }
@@ -64,6 +65,7 @@ const (
 	hintProven              // ours: a heartbeat came back
 	hintLost                // ours: the source is interrupted here
 	hintConnected           // ours: the source begins here
+	hintAgain               // ours: what came has had no place, and may have one now
 	hintStreamUp            // ours: so does a stream
 	hintStreamLost          // ours: and is lost
 )

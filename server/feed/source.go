@@ -3,11 +3,13 @@ package feed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
 
@@ -30,23 +32,34 @@ type source struct {
 	notifies int64 // how often NOTIFY alone
 }
 
+// parseSource reads a value of the sequence. A way that nobody sets is what it does: the WAL alone.
 func parseSource(value int64) source {
-	return source{way: way(value & 3), wals: value >> 2 & (1<<30 - 1), notifies: value >> 32}
+	return source{way: min(way(value&3), wayWAL), wals: value >> 2 & (1<<30 - 1), notifies: value >> 32}
 }
 
 // sourceLimits bound a change of the way. Two servers that do so wait for each other.
 var sourceLimits = postgres.Limits{Statement: 2 * time.Second, Lock: time.Second}
 
+// changed is what a change of the way has found, and made of it.
+type changed struct {
+	before, now source
+	serves      bool // this server has a place
+	position         // behind the change
+	running     []snapshot.XID
+}
+
 // hearBy has this server hear messages by a way. Where it serves, all that is said is then said by that way, but for what was
-// by transactions that have ended or are running in the eyes of the position's snapshot.
-func (f *Feed) hearBy(ctx context.Context, by way) (now source, at position, err error) {
+// by transactions that have ended in the eyes of the position's snapshot or are running then.
+func (f *Feed) hearBy(ctx context.Context, by way) (c changed, err error) {
 	err = postgres.ShortFresh(ctx, f.options.Pool, sourceLimits, func(b *pgx.Batch) { b.Queue(sql.Hear, f.options.Node, by.String()) },
 		func(results pgx.BatchResults) (err error) {
-			now, _, err = scanSource(results.QueryRow())
+			var before, now int64
+			err = results.QueryRow().Scan(&before, &now, &c.serves)
+			c.before, c.now = parseSource(before), parseSource(now)
 			return err
 		})
 	if err != nil {
-		return now, at, fmt.Errorf("hear by %s: %w", by, err)
+		return c, fmt.Errorf("hear by %s: %w", by, err)
 	}
 	// A snapshot lists what runs below the last transaction that has ended: that must be one which began after the change.
 	err = postgres.ShortThen(ctx, f.options.Pool, sourceLimits, true, func(b *pgx.Batch) { b.Queue(sql.TransactionID) },
@@ -55,22 +68,47 @@ func (f *Feed) hearBy(ctx context.Context, by way) (now source, at position, err
 			return err
 		},
 		&postgres.Then{Query: sql.Horizon, Read: func(row pgx.Row) (err error) {
-			at, err = scanPosition(row)
+			c.position, err = scanPosition(row)
 			return err
 		}})
-	if err == nil {
-		f.know(at.snapshot)
+	if err != nil {
+		return c, err
 	}
-	return now, at, err
+	f.know(c.snapshot)
+	c.running, err = f.runningHere(ctx, c.snapshot)
+	return c, err
 }
 
-// scanSource reads the answer to sql.Hear and sql.Source.
-func scanSource(row pgx.Row) (now source, serves bool, err error) {
-	var value int64
-	if err := row.Scan(&value, &serves); err != nil {
-		return now, false, fmt.Errorf("ask by which way messages are said: %w", err)
+// runningHere are the transactions that a snapshot has seen running, without those that others see to be another database's:
+// nobody hears these here. An id is one transaction's alone, so one that ran then and is another's now was so then.
+func (f *Feed) runningHere(ctx context.Context, s snapshot.Snapshot) ([]snapshot.XID, error) {
+	running := s.Running()
+	if len(running) == 0 {
+		return nil, nil
 	}
-	return parseSource(value), serves, nil
+	texts, err := postgres.Ask(ctx, f.options.Pool, sourceLimits, pgx.RowTo[string], sql.Elsewhere)
+	if err != nil {
+		return nil, fmt.Errorf("ask whose transactions are running: %w", err)
+	}
+	elsewhere := map[uint32]bool{}
+	for _, text := range texts {
+		x, err := snapshot.ParseXID(text)
+		if err != nil {
+			return nil, err
+		}
+		elsewhere[uint32(x)] = true
+	}
+	return slices.DeleteFunc(running, func(x snapshot.XID) bool { return elsewhere[uint32(x)] }), nil
+}
+
+// scanSource reads the answer to sql.Source into a proof.
+func (p *proof) scanSource(row pgx.Row) error {
+	var value int64
+	if err := row.Scan(&value, &p.serves, &p.others); err != nil {
+		return fmt.Errorf("ask by which way messages are said: %w", err)
+	}
+	p.source = parseSource(value)
+	return nil
 }
 
 // resume has everything said by NOTIFY from a position on, and catches up with what was said before it. false: what comes has
@@ -79,24 +117,25 @@ func (f *Feed) resume(ctx context.Context) bool {
 	if f.place == nil {
 		return false
 	}
-	var now source
-	at := *f.place
-	if !f.insist(ctx, at.losses, func() (err error) {
-		if now, at.position, err = f.hearBy(ctx, wayNotify); err == nil && at.history != f.place.history {
+	var c changed
+	if !f.insist(ctx, f.place.losses, func() (err error) {
+		if c, err = f.hearBy(ctx, wayNotify); err == nil && c.history != f.place.history {
 			err = errElsewhere
 		}
 		return err
 	}) {
 		return false
 	}
+	now := c.now
 	if now.way == wayWAL && f.served { // this server has lost its place to another, which hears by the WAL
+		f.tryAgain(ctx)
 		return false
 	}
 	if now.wals != f.source.wals || f.source.way == wayWAL {
-		f.straggle(at.snapshot)
+		f.straggle(c.snapshot, c.running)
 	}
 	f.source = now
-	return f.catchUp(ctx, &at)
+	return f.catchUp(ctx, &found{c.position, f.place.losses})
 }
 
 // again gives up what NOTIFY said, and resumes.
@@ -107,6 +146,19 @@ func (f *Feed) again(ctx context.Context) {
 	go f.sendBeat(ctx, f.NewFence())
 }
 
+// tryAgain has again called, if that is still called for then: this server may be given a place.
+func (f *Feed) tryAgain(ctx context.Context) {
+	if f.trying {
+		return
+	}
+	f.trying = true
+	go func() {
+		if waitFor(ctx, f.options.Heartbeat) {
+			f.put(hint{kind: hintAgain})
+		}
+	}()
+}
+
 // proven takes a proof of hearing. What was said while nobody was to hear it by the way that leads is not heard, whatever has
 // come back; a server without a place has nobody to tell.
 func (f *Feed) proven(ctx context.Context, p *proof) {
@@ -115,7 +167,7 @@ func (f *Feed) proven(ctx context.Context, p *proof) {
 	}
 	f.served = f.served || p.serves
 	switch {
-	case f.flow.leads && (p.source.way == wayNotify || p.source.notifies != f.source.notifies):
+	case f.flow.leads && (p.source.way == wayNotify || p.source.notifies != f.source.notifies || !f.flow.sure && p.source.wals != f.source.wals):
 		f.turnBack(ctx, "source_changed")
 	case !f.flow.leads && f.served && (p.source.way == wayWAL || p.source.wals != f.source.wals):
 		f.again(ctx)

@@ -13,8 +13,8 @@ import (
 // Stragglers are transactions that may have said messages by the WAL, and were running when that was given up. When they have
 // ended, these are found in the journal. That is late: marks may have been told that were committed after them.
 
-// straggle notes those that run in the eyes of a position, from which on everybody says everything by NOTIFY.
-func (f *Feed) straggle(at snapshot.Snapshot) {
+// straggle notes those that run in the eyes of a snapshot, since which everybody says everything by NOTIFY.
+func (f *Feed) straggle(at snapshot.Snapshot, running []snapshot.XID) {
 	if f.stragglers == nil {
 		f.stragglers = map[snapshot.XID]struct{}{}
 	}
@@ -23,7 +23,7 @@ func (f *Feed) straggle(at snapshot.Snapshot) {
 			delete(f.stragglers, x)
 		}
 	}
-	for _, x := range at.Running() {
+	for _, x := range running {
 		f.stragglers[x] = struct{}{}
 	}
 }
@@ -82,8 +82,7 @@ func (f *Feed) tellStragglers(ctx context.Context) bool {
 	return true
 }
 
-// tellAllOf tells every message of some transactions that was not told, in the order of sending. Most sent none: other
-// databases have transactions too.
+// tellAllOf tells every message of some transactions that was not told, in the order of sending. Most sent none.
 func (f *Feed) tellAllOf(ctx context.Context, xids []string) bool {
 	late := f.backlog != nil
 	defer func() {

@@ -24,7 +24,7 @@ const (
 	// A slot is made when every transaction has ended that has an id by then. slotNotice is when it is said that this is waited
 	// for, and slotPatience when it is given up, until the next try.
 	slotNotice, slotPatience = 5 * time.Second, time.Minute
-	// warmUp is how long a stream that does not lead may be behind.
+	// warmUp is how long a stream that does not lead may be behind, and how long everybody says everything by both for its sake.
 	warmUp = time.Minute
 )
 
@@ -131,7 +131,7 @@ func (f *Feed) readStream(ctx context.Context) error {
 	f.mu.Lock()
 	f.stream++
 	number := f.stream
-	f.endStream, f.streamed, f.streaming, f.led = cancel, time.Time{}, time.Time{}, false
+	f.endStream, f.streamed, f.streaming, f.doubled, f.led = cancel, time.Time{}, time.Time{}, time.Time{}, false
 	f.mu.Unlock()
 	watching.Go(func() { f.watchStream(ctx) })
 	err := f.options.Stream(ctx, &hearer{feed: f, stream: number}, func() {
@@ -175,7 +175,7 @@ func (f *Feed) watchStream(ctx context.Context) {
 		case <-tick.C:
 		}
 		f.mu.Lock()
-		leads, up, heard, alarmed := f.leads, f.streaming, f.streamed, f.alarmed
+		leads, up, doubled, heard, alarmed := f.leads, f.streaming, f.doubled, f.streamed, f.alarmed
 		f.mu.Unlock()
 		switch late := time.Since(heard); {
 		case up.IsZero() && time.Since(began) > slotPatience:
@@ -183,7 +183,10 @@ func (f *Feed) watchStream(ctx context.Context) {
 		case up.IsZero() && !noticed && time.Since(began) > slotNotice:
 			noticed = true
 			f.noticeWaiting(ctx)
-		case up.IsZero(), !leads && time.Since(latest(up, heard)) < warmUp:
+		case up.IsZero():
+		case !leads && !doubled.IsZero() && time.Since(doubled) > f.options.warmUp: // somebody of before does not end, and everybody pays for both
+			f.giveUpStream("others_wait")
+		case !leads && time.Since(latest(up, heard)) < f.options.warmUp:
 		case !leads:
 			f.giveUpStream("silent")
 		case late > f.options.DeafAfter:

@@ -96,6 +96,10 @@ func (f *Feed) apply(ctx context.Context, batch []hint) {
 			if !f.flow.leads {
 				f.lose()
 			}
+		case hintAgain:
+			if f.trying = false; f.behind && !f.flow.leads {
+				f.again(ctx)
+			}
 		case hintConnected:
 			f.place = h.found
 			if !f.flow.leads { // else NOTIFY has nothing to say but alarms
@@ -161,6 +165,9 @@ func (f *Feed) lose() {
 	f.deaf()
 	f.behind = f.behind || f.backlog != nil
 	f.backlog = nil
+	f.mu.Lock()
+	f.doubled = time.Time{}
+	f.mu.Unlock()
 	f.flow.both, f.flow.cut, f.flow.begun, f.flow.waiting, f.flow.bytes = snapshot.Snapshot{}, "", false, nil, 0
 }
 
