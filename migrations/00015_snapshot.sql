@@ -5,7 +5,7 @@ set local lock_timeout = '5s';
 
 -- +goose StatementBegin
 create function realtime._snapshot_page(
-    relation oid, key text[], last text[], role text, claims text, bypass_roles text[], wanted text[], most int, longest int)
+    relation oid, key text[], last text[], role text, claims text, bypass_roles text[], wanted text[], most int, longest int, sieve text)
   returns table (refusal text, missing text, columns text[], texts text[], code text, reason text)
   language plpgsql as $$
 #variable_conflict use_variable
@@ -41,8 +41,10 @@ begin
         then format('case when num_nulls(t.%1$I) = 0 then case when octet_length(concat(t.%1$I)) > %2$s then %3$L else %4$L || concat(t.%1$I) end end', w.name, longest, 'l', 'v')
         else 'null::text' end, ', ' order by w.i) from unnest(wanted) with ordinality as w (name, i)),
     target,
-    case when cardinality(last) > 0 then format('where (%s) > (%s)', names,
-      (select string_agg(format('%L::%s', last[c], realtime._type_name(types[c])), ', ' order by c) from generate_subscripts(key, 1) as c)) end,
+    (select 'where ' || string_agg(format('(%s)', w), ' and ') from (values
+      (nullif(sieve, '')),
+      (case when cardinality(last) > 0 then format('(%s) > (%s)', names,
+         (select string_agg(format('%L::%s', last[c], realtime._type_name(types[c])), ', ' order by c) from generate_subscripts(key, 1) as c)) end)) as v (w) where w is not null),
     names, most);
   -- The block ends in an error, always: see _visible.
   begin
@@ -61,11 +63,11 @@ begin
   return next;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int) is
-  'The next rows that somebody sees of a table, in the order of its key, behind the one whose key is last: of each row the wanted columns, as v and the text; l of one longer than that; null for NULL and what the role may not read. refusal, missing, code: as in _visible.';
+comment on function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int, text) is
+  'The next rows that somebody sees of a table, in the order of its key, behind the one whose key is last, and for which the condition sieve holds: of each row the wanted columns, as v and the text; l of one longer than that; null for NULL and what the role may not read. refusal, missing, code: as in _visible.';
 
-revoke execute on function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int) from public;
+revoke execute on function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int, text) from public;
 
 -- +goose Down
 set local lock_timeout = '5s';
-drop function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int);
+drop function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int, text);

@@ -34,6 +34,9 @@ var ChangesMatches string
 //go:embed changes_page.sql
 var ChangesPage string
 
+//go:embed changes_published.sql
+var ChangesPublished string
+
 //go:embed changes_policies.sql
 var ChangesPolicies string
 

@@ -208,6 +208,20 @@ func readPublication(ctx context.Context, a asker, name string) (*published, err
 	return p, nil
 }
 
+// told is what a publication lets of a table into the stream.
+type told struct {
+	columns []string
+	sieve   string // a condition on its rows; "": all
+}
+
+func readTold(ctx context.Context, a asker, publication string, table uint32) (is told, err error) {
+	err = a.read(ctx, sql.ChangesPublished, []any{publication, int64(table)}, func(rows pgx.Rows) error { return rows.Scan(&is.columns, &is.sieve) })
+	if err != nil {
+		return told{}, fmt.Errorf("read what is published of a table: %w", err)
+	}
+	return is, nil
+}
+
 // makePublication makes it if it is missing.
 func makePublication(ctx context.Context, pool *postgres.Pool, name string) error {
 	err := onPool(pool).read(ctx, sql.ChangesCreatePublication, []any{name}, func(pgx.Rows) error { return nil })

@@ -23,6 +23,7 @@ type Options struct {
 	Logger          *slog.Logger
 	Metrics         *metrics.Metrics
 
+	turn      time.Duration        // how long a snapshot may take while others wait; 0: a minute
 	lingerFor time.Duration        // how long the stream is kept for nobody; 0: a minute
 	judged    func(*trial, *batch) // told of every batch that was delivered, for tests
 }

@@ -81,6 +81,9 @@ func (s *Subscription) wantsAny(names []Name) bool {
 // gap tells one that he may have missed something.
 func (l *loop) gap(s *Subscription, c gapCause) {
 	l.Metrics.ChangesGaps.WithLabelValues(string(c)).Inc()
+	if s.reading == nil { // what it was given so far counts no more
+		s.partial = false
+	}
 	if !s.ended.Load() {
 		s.Member.Notice(protocol.PostgresChangesGap, gapTexts[c])
 	}

@@ -39,7 +39,8 @@ const retryFirst, retryLast = 300 * time.Microsecond, 5 * time.Millisecond
 
 func (l *loop) init(o *Options, mail *mailbox) {
 	l.Options, l.mail = o, mail
-	l.lingerFor = cmp.Or(l.lingerFor, lingerFor)
+	l.lingerFor, l.turn = cmp.Or(l.lingerFor, lingerFor), cmp.Or(l.turn, turn)
+	l.reads.init()
 	l.subs, l.seated, l.sources = map[*Subscription]struct{}{}, map[*Subscription]struct{}{}, map[*wal.Relation]*source{}
 	l.inbox.init()
 	l.suspects.known = map[suspectOf]*suspect{}

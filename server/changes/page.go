@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"rowcast/server/postgres"
 	"rowcast/server/protocol"
 	"rowcast/server/wal"
 	"rowcast/sql"
@@ -18,6 +20,8 @@ const (
 	firstPage, lastPage = 16, 256
 	// pageBytes is how much of rows is read at a time, once that is known.
 	pageBytes = 512 << 10
+	// maxAttempts is how often a page is asked for that takes too long, each time with fewer rows.
+	maxAttempts = 8
 	// lookedAt is how many rows are read for one that may be given: a filter may leave out the others.
 	lookedAt = 100
 )
@@ -31,14 +35,17 @@ type readJob struct {
 	entries      []Entry
 	imported     func()                              // the name is not needed any more
 	give         func(frames []*protocol.Frame) bool // waits until they are read
+	asking       chan struct{}                       // holds one for each who is asking the database
 
-	view *view
-	rows int // given
+	view    *view
+	rows    int  // given
+	unknown bool // of some rows it cannot be told whether they are wanted
 }
 
 // readResult is what became of it.
 type readResult struct {
 	rows int
+	gap  bool   // some may be missing
 	why  notice // for the client; empty: all was given
 	err  error  // why it is tried again
 }
@@ -69,7 +76,7 @@ func (j *readJob) run(ctx context.Context) readResult {
 			return readResult{why: why}
 		}
 	}
-	return readResult{rows: j.rows}
+	return readResult{rows: j.rows, gap: j.unknown}
 }
 
 // entry gives the rows of an entry's table, or says why it cannot be done.
@@ -83,6 +90,9 @@ func (j *readJob) entry(ctx context.Context, e *Entry) (why notice, err error) {
 		return notice{protocol.PostgresChangesRefused, e.Unavailable()}, err
 	}
 	p := &pages{readJob: j, entry: e, table: tables[0], size: firstPage, limit: j.MaxSnapshotRows}
+	if p.told, err = readTold(ctx, j.view, j.Publication, p.table.OID); err != nil {
+		return notice{}, err
+	}
 	if len(p.table.Key) == 0 {
 		return noSnapshot(protocol.TextSnapshotRefused, e.Schema, e.Table, textSnapshotKey), nil
 	}
@@ -102,6 +112,7 @@ type pages struct {
 	*readJob
 	entry  *Entry
 	table  *Table
+	told   told
 	filter []*condition
 	size   int // rows of the next page
 	limit  int // rows that may be given; 0: any number
@@ -112,7 +123,7 @@ type pages struct {
 func (p *pages) all(ctx context.Context) (why notice, err error) {
 	var last []string
 	for {
-		rows, columns, refused, err := p.page(ctx, last)
+		frames, rows, refused, err := p.next(ctx, last)
 		switch {
 		case err != nil:
 			return notice{}, err
@@ -120,10 +131,6 @@ func (p *pages) all(ctx context.Context) (why notice, err error) {
 			return refused, nil
 		case len(rows) == 0:
 			return notice{}, nil
-		}
-		frames, err := p.frames(ctx, rows, columns)
-		if err != nil {
-			return notice{}, err
 		}
 		p.given, p.looked = p.given+len(frames), p.looked+len(rows)
 		if p.limit > 0 && (p.given > p.limit || p.looked/lookedAt > p.limit) {
@@ -138,6 +145,32 @@ func (p *pages) all(ctx context.Context) (why notice, err error) {
 		}
 		last = p.keyOf(rows[len(rows)-1])
 		p.resize(rows)
+	}
+}
+
+// next makes frames of the next rows, when it is this one's turn to ask the database: whoever waits for a reader is not in the way
+// of others. What takes too long is tried with fewer rows.
+func (p *pages) next(ctx context.Context, last []string) (frames []*protocol.Frame, rows [][]wal.Value, refused notice, err error) {
+	for attempt := 1; ; attempt++ {
+		select {
+		case p.asking <- struct{}{}:
+		case <-ctx.Done():
+			return nil, nil, notice{}, ctx.Err()
+		}
+		var columns map[int]bool
+		var slow bool
+		rows, columns, slow, refused, err = p.page(ctx, last)
+		if err == nil && !slow && refused == (notice{}) {
+			frames, err = p.frames(ctx, rows, columns)
+		}
+		<-p.asking
+		switch {
+		case !slow:
+			return frames, rows, refused, err
+		case p.size == 1 || attempt == maxAttempts:
+			return nil, nil, noSnapshot(protocol.TextSnapshotRefused, p.table.Schema, p.table.Name, textSnapshotRights), nil
+		}
+		p.size = max(1, p.size/4)
 	}
 }
 
@@ -160,8 +193,8 @@ func (p *pages) keyOf(row []wal.Value) []string {
 	return key
 }
 
-// page asks for the next rows. refused is why they cannot be had.
-func (p *pages) page(ctx context.Context, last []string) (rows [][]wal.Value, columns map[int]bool, refused notice, err error) {
+// page asks for the next rows. slow: it took too long; refused is why they cannot be had.
+func (p *pages) page(ctx context.Context, last []string) (rows [][]wal.Value, columns map[int]bool, slow bool, refused notice, err error) {
 	var refusal, missing, code, reason string
 	var readable []string
 	var texts [][]*string
@@ -170,23 +203,31 @@ func (p *pages) page(ctx context.Context, last []string) (rows [][]wal.Value, co
 		longest = 1 << 30
 	}
 	args := []any{
-		int64(p.table.OID), p.table.Key, orEmpty(last), p.role, p.claims, orEmpty(p.BypassRoles), columnNames(p.table), p.size, longest,
+		int64(p.table.OID), p.table.Key, orEmpty(last), p.role, p.claims, orEmpty(p.BypassRoles), columnNames(p.table), p.size, longest, p.told.sieve,
 	}
 	p.Metrics.ChangesQuestions.WithLabelValues("page").Inc()
 	err = p.view.read(ctx, sql.ChangesPage, args, func(rows pgx.Rows) error {
 		return rows.Scan(&refusal, &missing, &readable, &texts, &code, &reason)
 	})
+	if postgres.IsSlow(err) && !p.view.closed() { // it was not the rows themselves
+		code, reason, err = postgres.SQLState(err), err.Error(), nil
+	}
 	switch {
 	case err != nil:
 		if p.view.closed() {
 			p.abandon(ctx, p.view, err)
 		}
-		return nil, nil, notice{}, fmt.Errorf("read rows of %s.%s: %w", p.table.Schema, p.table.Name, err)
+		return nil, nil, false, notice{}, fmt.Errorf("read rows of %s.%s: %w", p.table.Schema, p.table.Name, err)
 	case missing != "":
-		return nil, nil, noSnapshot(protocol.TextSnapshotRefused, p.table.Schema, p.table.Name, missing), nil
+		return nil, nil, false, noSnapshot(protocol.TextSnapshotRefused, p.table.Schema, p.table.Name, missing), nil
 	case refusal != "" || code != "":
-		p.Logger.Warn("a snapshot cannot be given", "table", p.table.Schema+"."+p.table.Name, "role", p.role, "sqlstate", code, "detail", refusal+reason)
-		return nil, nil, noSnapshot(protocol.TextSnapshotRefused, p.table.Schema, p.table.Name, textSnapshotRights), nil
+		why := textSnapshotRights
+		if code == "42501" && p.told.sieve != "" {
+			why = textSnapshotSieve
+		}
+		slow = code == "57014" || code == "55P03" || code == "53200"
+		p.Logger.Warn("rows of a snapshot cannot be read", "table", p.table.Schema+"."+p.table.Name, "role", p.role, "rows", p.size, "sqlstate", code, "detail", refusal+reason)
+		return nil, nil, slow, noSnapshot(protocol.TextSnapshotRefused, p.table.Schema, p.table.Name, why), nil
 	}
 	columns = map[int]bool{}
 	for _, name := range readable {
@@ -195,7 +236,7 @@ func (p *pages) page(ctx context.Context, last []string) (rows [][]wal.Value, co
 	for _, t := range texts {
 		rows = append(rows, p.row(t))
 	}
-	return rows, columns, notice{}, nil
+	return rows, columns, false, notice{}, nil
 }
 
 // row reads values as the question has them.
@@ -235,6 +276,7 @@ func (p *pages) frames(ctx context.Context, rows [][]wal.Value, columns map[int]
 		c.asked = nil
 	}
 	for _, values := range rows {
+		values = p.published(values)
 		r := &row{item: &item{change: wal.Change{Kind: wal.Insert}}}
 		s := &state{new: values, place: -1, rendered: map[valueOf][]byte{}}
 		r.hearing, r.states = []*hearing{h}, []*state{s}
@@ -250,7 +292,8 @@ func (p *pages) frames(ctx context.Context, rows [][]wal.Value, columns map[int]
 	shown := p.shown(columns)
 	for _, r := range h.rows {
 		s := r.states[0]
-		if w.holds(s.new) != yes {
+		if held := w.holds(s.new); held != yes {
+			p.unknown = p.unknown || held == unknown
 			continue
 		}
 		c := DataChange{
@@ -270,6 +313,17 @@ func (p *pages) frames(ctx context.Context, rows [][]wal.Value, columns map[int]
 	return frames, nil
 }
 
+// published is a row as the stream would have it.
+func (p *pages) published(values []wal.Value) []wal.Value {
+	values = slices.Clone(values)
+	for i, c := range p.table.Columns {
+		if !c.Generated && !slices.Contains(p.told.columns, c.Name) {
+			values[i] = wal.Value{Kind: NotThere}
+		}
+	}
+	return values
+}
+
 func isCut(row []wal.Value) bool {
 	for _, v := range row {
 		if v.Kind == wal.TooLarge {
@@ -282,7 +336,7 @@ func isCut(row []wal.Value) bool {
 // shown are the columns that the entry selects and the role may read.
 func (p *pages) shown(columns map[int]bool) (shown []int) {
 	for i := range p.table.Columns {
-		if columns[i] && p.table.selects(p.entry.Select, i) {
+		if columns[i] && p.table.selects(p.entry.Select, i) && (p.table.Columns[i].Generated || slices.Contains(p.told.columns, p.table.Columns[i].Name)) {
 			shown = append(shown, i)
 		}
 	}

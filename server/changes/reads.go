@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"rowcast/server/protocol"
 )
@@ -12,25 +13,117 @@ import (
 // Rows that are there come first, for those who ask for them: a snapshot, and then what it does not see.
 
 const (
-	// maxReading is how many snapshots are given at a time.
-	maxReading = 2
+	// maxReading is how many snapshots are given at a time: each takes a connection. Of these, maxAsking ask the database at a time,
+	// and maxReadingEach are one person's.
+	maxReading, maxAsking, maxReadingEach = 8, 2, 2
+	// maxQueued is how many subscriptions wait for theirs.
+	maxQueued = 1000
+	// turn is how long one may take while others wait.
+	turn = time.Minute
 	// heldBytes is how much may wait for a snapshot to be complete.
 	heldBytes = 4 << 20
 	// maxAnew is how often a snapshot begins anew because more came meanwhile than that.
 	maxAnew = 3
 )
 
-// reads are the snapshots under way.
+// reads are the snapshots under way, and who waits for one.
 type reads struct {
-	busy    int
+	under   map[*reading]struct{}
+	queue   []*Subscription
+	asking  chan struct{} // holds one for each who is asking the database
+	timer   *time.Timer   // until it is looked at whose turn is over; nil: nobody waits
 	running sync.WaitGroup
+}
+
+func (r *reads) init() {
+	r.under, r.asking = map[*reading]struct{}{}, make(chan struct{}, maxAsking)
 }
 
 // reading is a snapshot that is being given.
 type reading struct {
-	cancel func()
-	held   []held // what was committed meanwhile
-	bytes  int
+	cancel  func()
+	began   time.Time
+	person  string
+	overdue bool
+	held    []held // what was committed meanwhile
+	bytes   int
+}
+
+// person is who asks for a snapshot, as far as a token tells.
+func (s *Subscription) person() string { return s.Role + "\x00" + string(s.Claims) }
+
+// admits tells whether there is a place for somebody's snapshot.
+func (r *reads) admits(s *Subscription) bool {
+	theirs, person := 0, s.person()
+	for other := range r.under {
+		if other.person == person {
+			theirs++
+		}
+	}
+	return len(r.under) < maxReading && theirs < maxReadingEach
+}
+
+// queue has somebody wait for a place.
+func (l *loop) queue(s *Subscription) {
+	r := &l.reads
+	if len(r.queue) >= maxQueued {
+		r.queue = slices.DeleteFunc(r.queue, func(s *Subscription) bool { return s.ended.Load() })
+	}
+	if len(r.queue) >= maxQueued {
+		l.lower(s)
+		l.complain(s, notice{protocol.PostgresChangesSnapshot, protocol.TextSnapshotBusy})
+		return
+	}
+	s.waits = true
+	r.queue = append(r.queue, s)
+	l.watchTurns()
+}
+
+// admitQueued has those begin for whom there is a place, in their order.
+func (l *loop) admitQueued() {
+	r := &l.reads
+	free := maxReading - len(r.under)
+	kept := r.queue[:0]
+	for _, s := range r.queue {
+		switch {
+		case s.ended.Load():
+		case free > 0 && r.admits(s): // should that be one too many of his, he is queued again
+			free--
+			l.ready = append(l.ready, s)
+		default:
+			kept = append(kept, s)
+		}
+	}
+	clear(r.queue[len(kept):])
+	r.queue = kept
+}
+
+// watchTurns ends a snapshot that takes longer than it may while others wait: the oldest of those in the way of the first.
+func (l *loop) watchTurns() {
+	r := &l.reads
+	if r.timer != nil || len(r.queue) == 0 {
+		return
+	}
+	var oldest *reading
+	full, person := len(r.under) >= maxReading, r.queue[0].person()
+	for other := range r.under {
+		if !other.overdue && (full || other.person == person) && (oldest == nil || other.began.Before(oldest.began)) {
+			oldest = other
+		}
+	}
+	if oldest == nil {
+		return
+	}
+	left := l.turn - time.Since(oldest.began)
+	if left <= 0 {
+		oldest.overdue = true
+		oldest.cancel() // and the next is looked at when it has ended
+		return
+	}
+	r.timer = l.later(left, func() {
+		r.timer = nil
+		l.watchTurns()
+	})
 }
 
 // held is a change, or a word, that waits until a snapshot is complete.
@@ -73,24 +166,25 @@ func (s *Subscription) wantsSnapshot() bool {
 	return !s.complete && slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Snapshot })
 }
 
-// read begins a snapshot: what this view sees comes first. false: not yet, as others are being given theirs.
+// read begins a snapshot: what this view sees comes first. false: it could not, and is tried again.
 func (l *loop) read(s *Subscription, view *epoch) bool {
-	if l.reads.busy >= maxReading {
-		return false
-	}
 	name, err := view.session.Export(l.ctx)
 	if err != nil {
 		l.views.drop(view)
 		l.retry(l.tries.failed(l, "export a snapshot", err))
 		return false
 	}
+	if s.partial { // else the rows that he has would be doubled in silence
+		l.gap(s, gapAgain)
+	}
 	ctx, cancel := context.WithCancel(l.ctx)
-	r := &reading{cancel: cancel}
+	r := &reading{cancel: cancel, began: time.Now(), person: s.person()}
 	s.reading, s.active, s.since = r, true, view.snapshot
-	l.reads.busy++
+	l.reads.under[r] = struct{}{}
+	l.watchTurns()
 	view.holds++
 	job := &readJob{
-		Options: l.Options, exported: name, topic: s.Topic, role: s.Role, claims: string(s.Claims), entries: s.Entries,
+		Options: l.Options, exported: name, topic: s.Topic, role: s.Role, claims: string(s.Claims), entries: s.Entries, asking: l.reads.asking,
 		imported: sync.OnceFunc(func() { l.mail.post(func() { view.holds-- }) }),
 		give:     func(frames []*protocol.Frame) bool { return l.givePage(ctx, s, r, frames) },
 	}
@@ -99,8 +193,10 @@ func (l *loop) read(s *Subscription, view *epoch) bool {
 		cancel()
 		job.imported()
 		l.mail.post(func() {
-			l.reads.busy--
+			delete(l.reads.under, r)
 			l.finishReading(s, r, result)
+			l.admitQueued()
+			l.watchTurns()
 		})
 	})
 	return true
@@ -114,6 +210,7 @@ func (l *loop) givePage(ctx context.Context, s *Subscription, r *reading, frames
 			r.cancel()
 			return
 		}
+		s.partial = true
 		d := newDelivery(l)
 		for _, f := range frames {
 			if outlet := s.Member.Deliver(f); outlet != nil {
@@ -144,11 +241,16 @@ func (l *loop) finishReading(s *Subscription, r *reading, result readResult) {
 	}
 	s.reading = nil
 	switch {
+	case r.overdue:
+		l.lower(s)
+		l.complain(s, notice{protocol.PostgresChangesSnapshot, fmt.Sprintf(protocol.TextSnapshotSlow, l.turn)})
+		return
 	case result.err != nil:
 		l.Logger.Warn("a snapshot could not be given", "err", result.err)
 		s.active = false
 		l.complain(s, result.why)
-		l.later(minRecheck, func() {
+		s.unread++
+		l.later(backOff(minRecheck, maxRecheck, s.unread-1), func() {
 			if s.good && !s.active {
 				l.wait(s)
 			}
@@ -160,7 +262,10 @@ func (l *loop) finishReading(s *Subscription, r *reading, result readResult) {
 		l.complain(s, result.why)
 		return
 	}
-	s.complete = true
+	s.complete, s.partial, s.unread = true, false, 0
+	if result.gap {
+		l.gap(s, gapUndecided)
+	}
 	s.Member.Notice("", fmt.Sprintf(protocol.TextSnapshotComplete, result.rows))
 	d := newDelivery(l)
 	for _, h := range r.held {

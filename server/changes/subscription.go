@@ -26,8 +26,10 @@ type Subscription struct {
 	announce    bool // "Subscribed to PostgreSQL" is to be said once all is well
 
 	reading  *reading // its snapshot is being given
+	partial  bool     // rows of it were given, and it is neither complete nor is it known that it begins again
 	complete bool     // that was done
 	anew     int      // how often it began anew
+	unread   int      // how often it could not be read, in a row
 	trouble  notice   // what it was told last of why it is told of nothing
 	failures int      // of its check, in a row
 	warnings map[warning]string
@@ -204,6 +206,8 @@ func (l *loop) begin() {
 		s.waits = false
 		switch {
 		case s.ended.Load() || !s.good || s.active:
+		case s.wantsSnapshot() && !l.reads.admits(s):
+			l.queue(s)
 		case s.wantsSnapshot() && !l.read(s, view):
 			l.wait(s)
 		default:

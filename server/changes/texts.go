@@ -24,6 +24,7 @@ func noSnapshot(format string, args ...any) notice {
 const (
 	textSnapshotKey    = "there is no primary key"
 	textSnapshotRights = "whether you may see the rows cannot be decided"
+	textSnapshotSieve  = "the publication's row filter looks at columns that you may not read"
 )
 
 // gapCause says how changes were missed; it labels the metric.
@@ -33,8 +34,10 @@ const (
 	gapStream    gapCause = "stream"    // the connection that reads the WAL was lost, or its slot
 	gapUndecided gapCause = "undecided" // who could see a row was not known any more, or could not be found out
 	gapExcess    gapCause = "excess"    // more waited for a snapshot to be complete than may wait
+	gapAgain     gapCause = "again"     // a snapshot of which rows were given begins again
 )
 
 var gapTexts = map[gapCause]string{
 	gapStream: protocol.TextGapStream, gapUndecided: protocol.TextGapUndecided, gapExcess: protocol.TextGapExcess,
+	gapAgain: protocol.TextGapAgain,
 }

@@ -150,9 +150,12 @@ const (
 	TextSnapshotRefused   = "Unable to give a snapshot of %s.%s: %s"
 	TextSnapshotFailed    = "Unable to give a snapshot of %s.%s at the moment: it is tried again"
 	TextSnapshotOvertaken = "Unable to give a snapshot: more changes than may wait came meanwhile, several times"
+	TextSnapshotBusy      = "Unable to give a snapshot: too many are asked for at the moment"
+	TextSnapshotSlow      = "Unable to give a snapshot: it was not done in %s, and others wait for theirs"
 	TextGapStream         = "Changes may have been missed while the database was not heard"
 	TextGapUndecided      = "Changes may have been missed: who may see them could not be found out"
 	TextGapExcess         = "Changes may have been missed: too many came while the snapshot was given, which begins again"
+	TextGapAgain          = "Changes may have been missed: the snapshot was not complete, and begins again"
 )
 
 // Place says where a code can appear.
@@ -238,8 +241,8 @@ var table = []Entry{
 		Texts: []string{"Changes cannot be read from the database at the moment: it is tried again", TextChangesUnreadable}},
 	{Code: PostgresChangesWithheld, Where: InSystem, Texts: []string{TextChangesUndecided, TextChangesGrant}},
 	{Code: PostgresChangesSnapshot, Where: InSystem,
-		Texts: []string{TextSnapshotTooLarge, TextSnapshotRefused, TextSnapshotFailed, TextSnapshotOvertaken}},
-	{Code: PostgresChangesGap, Where: InSystem, Texts: []string{TextGapStream, TextGapUndecided, TextGapExcess}},
+		Texts: []string{TextSnapshotTooLarge, TextSnapshotRefused, TextSnapshotFailed, TextSnapshotOvertaken, TextSnapshotBusy, TextSnapshotSlow}},
+	{Code: PostgresChangesGap, Where: InSystem, Texts: []string{TextGapStream, TextGapUndecided, TextGapExcess, TextGapAgain}},
 
 	{Code: MissingAPIKey, Where: InREST, Texts: refusedOverREST},
 	{Code: OriginNotAllowed, Where: InREST, Texts: []string{"Origin not allowed"}},
