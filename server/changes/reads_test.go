@@ -20,6 +20,27 @@ func (th *theater) unread(who Group, texts ...string) *spectator {
 	return s
 }
 
+// toldSome waits until so many have been told something.
+func toldSome(t *testing.T, who []*spectator, text string, many int) {
+	t.Helper()
+	for limit := time.Now().Add(askPatience); ; time.Sleep(time.Millisecond) {
+		n := 0
+		for _, s := range who {
+			s.mu.Lock()
+			if slices.ContainsFunc(s.told, func(told string) bool { return strings.Contains(told, text) }) {
+				n++
+			}
+			s.mu.Unlock()
+		}
+		if n >= many {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d of %d are told %q", n, many, text)
+		}
+	}
+}
+
 // once fails where a row comes twice without a gap in between.
 func once(t *testing.T, told []string) (rows int) {
 	t.Helper()
@@ -98,36 +119,31 @@ func TestSnapshotsHaveTheirTurn(t *testing.T) {
 		who := Group{"authenticated", fmt.Appendf(nil, `{"role":"authenticated","n":%d}`, i/maxReadingEach)}
 		stuck = append(stuck, th.unread(who, snapshotOfNotes))
 	}
+	toldSome(t, stuck, "INSERT", maxReading)
 	last := th.seat(user(annID), snapshotOfNotes)
 	if rows := once(t, last.await("Snapshot complete")); rows != 100 {
 		t.Errorf("%d rows", rows)
 	}
-	ended := slices.ContainsFunc(stuck, func(s *spectator) bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return slices.Contains(s.told, "-"+fmt.Sprintf(protocol.TextSnapshotSlow, 300*time.Millisecond))
-	})
-	if !ended {
-		t.Error("nobody was told that his is over")
-	}
+	toldSome(t, stuck, "-"+fmt.Sprintf(protocol.TextSnapshotSlow, 300*time.Millisecond), 1)
 }
 
 // One person has some of the places only, and who waits for longer than there is room for waiting is refused.
 func TestSnapshotsOfOnePersonLeavePlaces(t *testing.T) {
 	t.Parallel()
 	th := newTheater(t, nil, notes, "insert into notes select n, null, 'x' from generate_series(1, 100) as n", "create policy everybody on notes for select using (true)")
+	var his []*spectator
 	for range maxReading {
-		th.unread(user(bobID), snapshotOfNotes)
+		his = append(his, th.unread(user(bobID), snapshotOfNotes))
 	}
+	toldSome(t, his, "INSERT", maxReadingEach)
 	ann := th.seat(user(annID), snapshotOfNotes)
 	if rows := once(t, ann.await("Snapshot complete")); rows != 100 {
 		t.Errorf("%d rows", rows)
 	}
-	var more *spectator
 	for range maxQueued {
-		more = th.unread(user(bobID), snapshotOfNotes)
+		his = append(his, th.unread(user(bobID), snapshotOfNotes))
 	}
-	more.await("-" + protocol.TextSnapshotBusy)
+	toldSome(t, his, "-"+protocol.TextSnapshotBusy, 1)
 }
 
 // A snapshot gives what the stream would tell.
