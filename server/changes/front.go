@@ -20,6 +20,13 @@ func (t *trial) askFront(h *hearing) error {
 	if err != nil {
 		return err
 	}
+	if !h.blind && len(h.keys) > 0 && slices.ContainsFunc(seen, h.isBlind) { // it stays so, as a rule: this is asked once
+		h.blind = true
+		h.wanted = columnNames(h.Table)
+		if seen, err = t.visible(t.front, h.Table, h.keys, h.groups, h.wanted); err != nil {
+			return err
+		}
+	}
 	h.sights = make([]sight, len(seen))
 	for i := range seen {
 		h.sights[i] = newSight(h, &seen[i], h.wanted)
@@ -29,6 +36,11 @@ func (t *trial) askFront(h *hearing) error {
 	}
 	h.fill()
 	return nil
+}
+
+// isBlind tells whether a group sees rows by policies that look at a column which it may not read.
+func (h *hearing) isBlind(s Seen) bool {
+	return s.RowSecurity && len(s.Visible) > 0 && slices.ContainsFunc(h.policies.Columns, func(c string) bool { return !slices.Contains(s.Columns, c) })
 }
 
 // sortGroups has those asked about last whose policies took too long before: whoever comes behind them may not be.
@@ -120,16 +132,17 @@ func (s *sight) failed() bool {
 func (s *sight) failedAt(place int) bool { return s.failed() || slices.Contains(s.Failed, place) }
 
 // replaced tells whether a row that a group sees has other values by now, in columns that policies look at, than the change gave
-// it. Then Postgres was asked about another version of it, and cannot be asked about this one. Columns that the role may not read
-// are not compared.
+// it. Then Postgres was asked about another version of it, and cannot be asked about this one. Where the role may not read one of
+// these columns, it must have the same values in all that it may read: then it is shown nothing that it does not see.
 func (h *hearing) replaced(s *state, now *sight) bool {
 	texts := now.places[s.place]
 	if !now.RowSecurity || texts == nil {
 		return false
 	}
+	blind := h.isBlind(*now.Seen)
 	for i, name := range h.wanted {
 		column := h.column(name)
-		if now.columns[column] && slices.Contains(h.policies.Columns, name) && differs(s.new[column], texts[i]) {
+		if now.columns[column] && (blind || slices.Contains(h.policies.Columns, name)) && differs(s.new[column], texts[i]) {
 			return true
 		}
 	}

@@ -21,6 +21,7 @@ type table struct {
 	relation *wal.Relation // which its rows come from
 	place    []int         // of each of the relation's columns in Columns; -1: it is not there any more
 	policies *policies     // by which groups are made
+	blind    bool          // somebody may not read all columns that they look at
 
 	audiences  map[string]*audience
 	conditions map[string]*condition

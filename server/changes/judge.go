@@ -216,7 +216,7 @@ func (h *hearing) add(r *row, s *state) {
 	}
 	s.place = len(h.keys)
 	h.keys = append(h.keys, s.key)
-	for _, name := range h.policies.Columns {
+	for _, name := range h.compared() {
 		h.want(name)
 	}
 	for i, v := range s.new {
@@ -224,6 +224,15 @@ func (h *hearing) add(r *row, s *state) {
 			h.want(h.Columns[i].Name)
 		}
 	}
+}
+
+// compared are the columns by which it is found out whether a row is still the version that is told: those that policies look at.
+// Where somebody may not read one of these, all that he may read have to be as they were.
+func (h *hearing) compared() []string {
+	if h.blind {
+		return columnNames(h.Table)
+	}
+	return h.policies.Columns
 }
 
 func (h *hearing) want(column string) {

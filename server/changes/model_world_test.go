@@ -279,6 +279,9 @@ func (p modelPerson) judgedAs(t *modelTable, a, b modelRow, in modelState) bool 
 	case byClaim:
 		columns = []string{"team"}
 	}
+	if !p.reads(t, in, columns) { // then all that he is shown has to be the same
+		columns = modelColumns
+	}
 	columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(p.columns(t, in), c) })
 	return a.json(columns) == b.json(columns)
 }

@@ -166,3 +166,36 @@ func TestFiltersTellNothingOfColumnsThatWereRevoked(t *testing.T) {
 	th.engine.Publications()
 	only.expect("+Subscribed to PostgreSQL")
 }
+
+// A key that is used again is another row: whoever may see the one is not shown what the other was, though he may not read the
+// column that tells them apart.
+func TestAKeyThatIsUsedAgainIsAnotherRow(t *testing.T) {
+	t.Parallel()
+	for name, grant := range map[string]string{
+		"whole":   "grant select on notes to authenticated",
+		"in part": "revoke select on notes from authenticated; grant select (id, body) on notes to authenticated",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			th := newTheater(t, nil, notes, grant)
+			ann, bob := th.subscribed(user(annID), all), th.subscribed(user(bobID), all)
+			shown := func(id int, owner, body string) string {
+				if name != "whole" {
+					return fmt.Sprintf(`[1] INSERT notes {"id":%d,"body":%q}`, id, body)
+				}
+				return fmt.Sprintf(`[1] INSERT notes {"id":%d,"owner":%q,"body":%q}`, id, owner, body)
+			}
+			th.exec("insert into notes values (1, '" + annID + "', 'hers'); delete from notes; insert into notes values (1, '" + bobID + "', 'his')")
+			bob.expect(shown(1, bobID, "his"))
+			th.exec("begin; insert into notes values (2, '" + annID + "', 'hers'); update notes set id = 3 where id = 2; insert into notes values (2, '" + bobID + "', 'his'); commit")
+			bob.expect(shown(2, bobID, "his"))
+			th.exec("insert into notes values (4, '" + annID + "', 'end'), (5, '" + bobID + "', 'end')")
+			bob.expect(shown(5, bobID, "end"))
+			for _, text := range ann.await(`"id":4`) {
+				if strings.Contains(text, "his") {
+					t.Errorf("told %s", text)
+				}
+			}
+		})
+	}
+}
