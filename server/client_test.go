@@ -50,22 +50,46 @@ func TestOfficialClient(t *testing.T) {
 	}
 	server := program.serve(t, db, "127.0.0.1:0")
 	holdStream(t, server)
-	for _, of := range clientReleases {
+	var all, policies sync.WaitGroup
+	defer all.Wait()
+	room := make(chan struct{}, scenariosAtATime)
+	for _, of := range clientReleases { // not with t.Parallel: most of their time they wait, and would wait for other tests as well
 		for _, vsn := range of.versions {
-			t.Run(cmp.Or(of.release, "current")+" on "+vsn, func(t *testing.T) {
-				t.Parallel()
-				runner := startRunner(t, node, of.release, vsn, server)
-				for _, name := range runner.scenarios {
-					t.Run(name, func(t *testing.T) {
-						t.Parallel()
-						(&scenario{t: t, name: name, runner: runner, program: program, db: db}).play()
-					})
-				}
-				t.Cleanup(func() { runner.tally(t, of.release == "") })
+			policies.Add(1)
+			all.Go(func() {
+				made := sync.OnceFunc(policies.Done)
+				defer made()
+				t.Run(cmp.Or(of.release, "current")+" on "+vsn, func(t *testing.T) {
+					runner := startRunner(t, node, of.release, vsn, server)
+					play := func(names []string) {
+						var playing sync.WaitGroup
+						for _, name := range names {
+							playing.Go(func() {
+								room <- struct{}{}
+								defer func() { <-room }()
+								t.Run(name, func(t *testing.T) {
+									(&scenario{t: t, name: name, runner: runner, program: program, db: db}).play()
+								})
+							})
+						}
+						playing.Wait()
+					}
+					play(runner.policies)
+					made()
+					policies.Wait() // a new policy casts doubt on everybody's rights, and withholds from others what is sent meanwhile
+					if _, err := query(t.Context(), db, "select realtime.sync('1 min')"); err != nil {
+						t.Fatal(err)
+					}
+					play(runner.scenarios)
+					runner.tally(t, of.release == "")
+				})
 			})
 		}
 	}
 }
+
+// scenariosAtATime are played, of all releases.
+const scenariosAtATime = 8
 
 // holdStream follows changes of a table from the beginning on. A replication slot is made when the transactions of other tests
 // have ended, which may take longer than a scenario waits; as long as somebody follows, it stays.
@@ -95,10 +119,10 @@ func holdStream(t *testing.T, server *servedProcess) {
 
 // tally says how much of the suite a release has played; the current one has to play all of it.
 func (r *runner) tally(t *testing.T, all bool) {
-	skipped := int(r.skipped.Load())
-	t.Logf("%d scenarios, %d of them skipped", len(r.scenarios), skipped)
-	if all && skipped > 0 || skipped == len(r.scenarios) {
-		t.Errorf("%d scenarios of %d were not played", skipped, len(r.scenarios))
+	skipped, scenarios := int(r.skipped.Load()), len(r.policies)+len(r.scenarios)
+	t.Logf("%d scenarios, %d of them skipped", scenarios, skipped)
+	if len(r.policies) == 0 || len(r.scenarios) == 0 || all && skipped > 0 || skipped == scenarios {
+		t.Errorf("%d scenarios of %d were not played", skipped, scenarios)
 	}
 }
 
@@ -107,7 +131,8 @@ const scenarioTime = 3 * time.Minute
 
 // runner is a Node process that plays scenarios in one wire version. What it says is described in run.mjs.
 type runner struct {
-	scenarios []string
+	policies  []string // scenarios that make some
+	scenarios []string // all others
 	stdin     io.Writer
 	ended     chan struct{} // closed when no more is said
 	log       *processLog
@@ -120,6 +145,7 @@ type runner struct {
 // line is what the runner says: something asked for a scenario, or that it is done.
 type line struct {
 	Scenarios []string
+	Policies  []string
 	Scenario  string
 	ID        int
 	Ask       string
@@ -150,7 +176,7 @@ func startRunner(t *testing.T, node, release, vsn string, server *servedProcess)
 		t.Fatalf("start node: %v", err)
 	}
 	r.stdin = stdin
-	first := make(chan []string, 1)
+	first := make(chan line, 1)
 	go r.listen(stdout, first)
 	t.Cleanup(func() {
 		_ = stdin.Close() // it ends by itself then
@@ -160,7 +186,8 @@ func startRunner(t *testing.T, node, release, vsn string, server *servedProcess)
 		_ = cmd.Wait()
 	})
 	select {
-	case r.scenarios = <-first:
+	case listed := <-first:
+		r.policies, r.scenarios = listed.Policies, listed.Scenarios
 	case <-r.ended:
 		t.Fatalf("node ended at once: %s", r.log.tail())
 	case <-time.After(clientPatience):
@@ -170,7 +197,7 @@ func startRunner(t *testing.T, node, release, vsn string, server *servedProcess)
 }
 
 // listen gives each line to the scenario that it is for.
-func (r *runner) listen(stdout io.Reader, first chan<- []string) {
+func (r *runner) listen(stdout io.Reader, first chan<- line) {
 	defer close(r.ended)
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 4<<20)
@@ -181,7 +208,7 @@ func (r *runner) listen(stdout io.Reader, first chan<- []string) {
 			continue
 		}
 		if l.Scenarios != nil {
-			first <- l.Scenarios
+			first <- l
 			continue
 		}
 		r.mu.Lock()

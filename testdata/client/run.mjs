@@ -1,5 +1,6 @@
 // Runs scenarios on request. The starting process writes lines of JSON to standard input, {"run": name} and
-// {"id", "answer" or "error"}, and reads such lines from standard output: {"scenarios": [...]} first, then for each
+// {"id", "answer" or "error"}, and reads such lines from standard output: {"scenarios": [...], "policies": [...]} first, of which the latter make
+// policies, then for each
 // scenario any number of {"scenario", "id", "ask", ...}, and at last {"scenario", "done": true} with "why" if it failed, or "skipped" if this
 // release of the client cannot play it.
 import { createInterface } from 'node:readline'
@@ -58,4 +59,6 @@ createInterface({ input: process.stdin })
   })
   .on('close', () => process.exit()) // nobody is left to run for
 
-say({ scenarios: Object.keys(scenarios) })
+const names = Object.keys(scenarios)
+const makesPolicies = (name) => /\bt\.allow\(/.test(scenarios[name])
+say({ scenarios: names.filter((name) => !makesPolicies(name)), policies: names.filter(makesPolicies) })
