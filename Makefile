@@ -14,7 +14,7 @@ run: build ## a server with a throw-away Postgres and the chat sample, on http:/
 
 # One goroutine each, to which the race detector has nothing to say, and for which it takes six times as long.
 MODELS := ^(TestEveryOrderOfEvents|TestNothingIsDeliveredWithoutTheRight)$$
-test: ## the whole suite, race detector on, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
+test: ## the whole suite, race detector on for all that is concurrent, against a throw-away Postgres (or TEST_DATABASE_URL, PGTEST_BIN, PGTEST_IMAGE)
 	@go test -timeout 20m -run '$(MODELS)' ./server/hub & models=$$!; \
 	go run ./server/pgtest/with go test -race -timeout 20m -p 2 -parallel 4 -skip '$(MODELS)' ./...; status=$$?; \
 	wait $$models || status=1; exit $$status
