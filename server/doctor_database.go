@@ -43,6 +43,9 @@ var databaseChecks = []check{
 	{title{"listen_unheard", "What the database notifies is not heard.", lint.Error,
 		"LISTEN needs a connection of its own to the same database, as one pooler in transaction mode does not give. A server that hears nothing delivers nothing that is private."},
 		checkListen},
+	{title{"listen_role", "LISTEN_DATABASE_URL is of another role, which may not read the WAL.", lint.Warning,
+		"The WAL is read by the role that listens, so it is that one which needs the attribute REPLICATION. Without it messages are heard by NOTIFY, and nobody's subscription to changes begins."},
+		checkListenRole},
 }
 
 // reach connects, and asks what all else depends on, once.
@@ -122,6 +125,30 @@ func checkListen(ctx context.Context, p *patient) []lint.Finding {
 		return p.finding(object, oneSpace(err), "set LISTEN_DATABASE_URL to an address of Postgres itself")
 	}
 	return nil
+}
+
+// checkListenRole asks for what the rules about the server's role cannot see: they are asked through DATABASE_URL.
+func checkListenRole(ctx context.Context, p *patient) []lint.Finding {
+	if p.ListenDatabaseURL == p.DatabaseURL || p.reach(ctx) != nil {
+		return nil
+	}
+	role := func(url string) (name string, replicates bool, err error) {
+		err = postgres.Inspect(ctx, url, inspectLimits, func(ctx context.Context, tx pgx.Tx) error {
+			return tx.QueryRow(ctx, sql.ReplicationRole).Scan(&name, &replicates)
+		})
+		return name, replicates, err
+	}
+	own, _, err := role(p.DatabaseURL)
+	if err != nil {
+		return nil
+	}
+	listens, replicates, err := role(p.ListenDatabaseURL)
+	if err != nil || listens == own || replicates { // listen_unheard says why it does not answer
+		return nil
+	}
+	name := pgx.Identifier{listens}.Sanitize()
+	return p.finding("role "+name, "listens, is not the role of DATABASE_URL, and has not the attribute REPLICATION",
+		"alter role "+name+" replication;  -- as a superuser; or name the same role in both addresses")
 }
 
 // listenPatience is for connecting, before DEAF_AFTER begins to count.

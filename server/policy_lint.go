@@ -66,5 +66,6 @@ func (c Config) lintSettings() lint.Settings {
 		PoolSize:     c.PoolSize,
 		Publication:  c.Publication,
 		ChangesSlot:  c.ChangesSlot,
+		FeedSource:   c.FeedSource,
 	}
 }

@@ -154,6 +154,9 @@ var ListenerSettings string
 //go:embed replication_slots.sql
 var ReplicationSlots string
 
+//go:embed replication_role.sql
+var ReplicationRole string
+
 //go:embed synchronous_standbys.sql
 var SynchronousStandbys string
 

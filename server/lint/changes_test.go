@@ -17,6 +17,10 @@ var changesFixtures = map[string]fixture{
 		bad:    `alter publication supabase_realtime drop table fine`,
 		object: "publication supabase_realtime", words: "publishes no table",
 	},
+	"feed_publication": {
+		bad:    `drop publication realtime_feed`,
+		object: "publication realtime_feed", words: "does not exist",
+	},
 	"publication_identity": {
 		good: published + `create table loose (id int); alter publication supabase_realtime add table loose; alter table loose replica identity full;
 			create table outside (id int)`,
@@ -123,6 +127,31 @@ func TestWALThatCannotBeRead(t *testing.T) {
 		if found := run(t, db.URL, blocked, s); len(found) != 1 || found[0].Object != "prepared transaction 'forgotten'" {
 			t.Errorf("a prepared transaction in the way: %+v", found)
 		}
+
+		standby := only(t, lint.Database(), "stream_as_standby")
+		configure := func(standbys string) {
+			exec(t, db, `alter system set synchronous_standby_names = '`+standbys+`'`)
+			exec(t, db, `select pg_reload_conf()`)
+			for value := ""; value != standbys; {
+				if err := db.Admin.QueryRow(t.Context(), `select current_setting('synchronous_standby_names')`).Scan(&value); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for standbys, object := range map[string]string{"": "", "other": "", "*": "setting synchronous_standby_names", `FIRST 1 ("Rowcast WAL")`: "setting synchronous_standby_names"} {
+			exec(t, db, `set synchronous_commit = local`)
+			configure(standbys)
+			if found := run(t, db.URL, standby, s); (object != "") != (len(found) == 1 && found[0].Object == object) {
+				t.Errorf("standbys %q: %+v", standbys, found)
+			}
+		}
+		configure("*")
+		off := s
+		off.FeedSource, off.Publication = "notify", "none"
+		if found := run(t, db.URL, standby, off); len(found) > 0 {
+			t.Errorf("nobody reads the WAL: %+v", found)
+		}
+		configure("")
 
 		exec(t, db, `alter role rowcast noreplication`)
 		if found := run(t, db.URL, role, s); len(found) != 1 || found[0].Object != "role rowcast" {

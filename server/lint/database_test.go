@@ -98,7 +98,7 @@ var databaseFixtures = map[string]fixture{
 
 // elsewhere are rules whose tests need a server or a connection of their own.
 var elsewhere = []string{"standby", "encoding", "server_role_privileged", "old_transactions", "prepared_transactions", "notify_queue",
-	"wal_level", "replication_role", "replication_full", "slots_unread", "slot_blocked"}
+	"wal_level", "replication_role", "replication_full", "slots_unread", "slot_blocked", "stream_as_standby"}
 
 // TestDatabaseRules: every rule finds what it is for, and not the nearest thing to it.
 func TestDatabaseRules(t *testing.T) {

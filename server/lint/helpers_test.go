@@ -24,7 +24,7 @@ var limits = postgres.Limits{Statement: time.Minute, Lock: time.Minute}
 func defaults() lint.Settings {
 	return lint.Settings{
 		AllowedRoles: []string{"anon", "authenticated", "service_role"}, BypassRoles: []string{"service_role"},
-		Issuers: 1, PoolSize: 12, Publication: "supabase_realtime",
+		Issuers: 1, PoolSize: 12, Publication: "supabase_realtime", FeedSource: "auto",
 	}
 }
 

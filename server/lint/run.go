@@ -22,6 +22,7 @@ type Settings struct {
 	PoolSize      int      `json:"pool_size"` // connections for queries; LISTEN has one more
 	Publication   string   `json:"publication"`
 	ChangesSlot   string   `json:"changes_slot"`
+	FeedSource    string   `json:"feed_source"` // auto, notify or wal
 	ServerVersion int      `json:"server_version,omitempty"`
 
 	// What is too much; 0: what the rule says.
