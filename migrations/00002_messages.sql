@@ -213,7 +213,16 @@ drop function realtime._maintain(interval);
 drop function realtime._create_partition(date);
 drop table realtime.messages;
 drop function realtime._broadcast();
-drop publication if exists realtime_feed;
+-- It is in no schema, so it may be another's, who had it before or made it for us.
+-- +goose StatementBegin
+do $$ begin
+  if exists (select from pg_publication where pubname = 'realtime_feed' and not pg_has_role(pubowner, 'usage')) then
+    raise notice 'publication realtime_feed is left: it belongs to another role';
+    return;
+  end if;
+  drop publication if exists realtime_feed;
+end $$;
+-- +goose StatementEnd
 drop function realtime._say(text, boolean);
 drop sequence realtime._source;
 drop table realtime._journal;

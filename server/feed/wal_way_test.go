@@ -2,6 +2,7 @@ package feed_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/feed"
 	"rowcast/server/pgtest"
@@ -191,6 +193,53 @@ func TestTransactionsOfOtherDatabases(t *testing.T) {
 	}
 	if err := other.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	g.open()
+	b.awaitWAL(t)
+}
+
+// What is prepared is told when it has been committed, once, whoever hears by then, and by which way. By NOTIFY Postgres refuses it.
+func TestPreparedTransactions(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, pgtest.Options{Settings: map[string]string{"max_prepared_transactions": "5"}})
+	db, g := c.DB(t), newGate()
+	b := startByWAL(t, db, nil, g.before)
+	prepare := func(n int) error {
+		tx, send := transaction(t, b)
+		defer tx.Rollback(context.Background()) // its connection is given back
+		send(n)
+		_, err := tx.Exec(t.Context(), fmt.Sprintf(`prepare transaction 'p%d'`, n))
+		return err
+	}
+	commit := func(n int) { b.exec(t, fmt.Sprintf(`commit prepared 'p%d'`, n)) }
+	for n := range 3 {
+		if err := prepare(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.exec(t, `select realtime.send('3', 'e', 't')`)
+	commit(0)
+	if said := b.await(t, "message t e true 0"); !slices.Equal(said, append(sent(3), sent(0)...)) {
+		t.Errorf("said %q", said)
+	}
+	g.shut()
+	b.endWAL(t)
+	b.await(t, "caught up")
+	err := prepare(4)
+	if refused := (*pgconn.PgError)(nil); !errors.As(err, &refused) || refused.Code != "0A000" || !strings.Contains(refused.Message, "NOTIFY") {
+		t.Errorf("a transaction that notifies was prepared: %v", err)
+	}
+	b.exec(t, `select realtime.send('5', 'e', 't')`)
+	commit(1)
+	if said := messagesOf(b.await(t, "message t e true 1")); !slices.Equal(said, append(sent(5), sent(1)...)) {
+		t.Errorf("said %q", said)
+	}
+	next := startWith(t, db, db.URL, nil, func(o *feed.Options) { o.Node = node }) // in the place of the first
+	commit(2)
+	for _, each := range []*bundle{b, next} {
+		if said := messagesOf(each.await(t, "message t e true 2")); !slices.Equal(said, sent(2)) {
+			t.Errorf("said %q", said)
+		}
 	}
 	g.open()
 	b.awaitWAL(t)
