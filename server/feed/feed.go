@@ -110,6 +110,7 @@ type Feed struct {
 	seen       seen
 	backlog    *backlog                  // nil: there is none
 	behind     bool                      // the connection was lost before all was told that had been missed: nothing may overtake that
+	wasted     time.Time                 // since when all is said by the WAL too, and nobody is known to hear it
 	trying     bool                      // to begin anew is put off
 	place      *found                    // of the listener's connection
 	source     source                    // as of the last position

@@ -41,7 +41,7 @@ func (f *Feed) flows(ctx context.Context, h hint) {
 	s := &f.flow
 	switch {
 	case h.kind == hintStreamUp:
-		*s = flow{number: h.stream}
+		*s, f.wasted = flow{number: h.stream}, time.Time{}
 	case h.stream != s.number: // it was given up
 	case h.kind == hintStreamLost:
 		led := s.leads
@@ -67,9 +67,8 @@ func (f *Feed) approach(ctx context.Context, p *proof) {
 	s := &f.flow
 	switch {
 	case !p.serves:
-	case s.number == 0 && p.source.way == wayBoth && !p.others: // nobody hears the WAL, and everybody pays for it
-		f.changeWay(ctx, wayNotify)
 	case s.number == 0:
+		f.spare(ctx, p)
 	case s.leads && (p.source.way == wayBoth || !s.sure):
 		if _, ok := f.changeWay(ctx, wayWAL); ok {
 			s.sure = true
@@ -90,6 +89,20 @@ func (f *Feed) approach(ctx context.Context, p *proof) {
 		w := f.NewFence()
 		s.cut, s.begun, s.waiting, s.bytes = w.nonce, false, nil, 0 // before anybody can say it
 		go f.sendBeat(ctx, w)
+	}
+}
+
+// spare has nobody pay for both ways any more where for a while nobody has heard the WAL. Another server that comes to needs less.
+func (f *Feed) spare(ctx context.Context, p *proof) {
+	switch {
+	case p.source.way != wayBoth, p.others:
+		f.wasted = time.Time{}
+	case f.wasted.IsZero():
+		f.wasted = time.Now()
+	case time.Since(f.wasted) > f.options.warmUp:
+		if _, ok := f.changeWay(ctx, wayNotify); ok {
+			f.wasted = time.Time{}
+		}
 	}
 }
 

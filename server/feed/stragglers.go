@@ -29,12 +29,13 @@ func (f *Feed) straggle(at snapshot.Snapshot, running []snapshot.XID) {
 }
 
 // overtaken is what a mark may overtake: what has been committed by now, and every straggler.
-func (f *Feed) overtaken(ctx context.Context) (seen snapshot.Snapshot) {
-	f.insist(ctx, f.place.losses, func() (err error) {
+// false: the connection was lost, so that the mark is caught up.
+func (f *Feed) overtaken(ctx context.Context) (seen snapshot.Snapshot, ok bool) {
+	ok = f.insist(ctx, f.place.losses, func() (err error) {
 		seen, err = f.lookNow(ctx)
 		return err
 	})
-	return seen.Without(func(x snapshot.XID) bool { _, straggles := f.stragglers[x]; return straggles })
+	return seen.Without(func(x snapshot.XID) bool { _, straggles := f.stragglers[x]; return straggles }), ok
 }
 
 // withoutStragglers leaves out what is told with the rest of its transaction.

@@ -46,6 +46,7 @@ func TestStreamThatNeverLeads(t *testing.T) {
 	lost := make(chan struct{})
 	b := startTowardsWAL(t, pgtest.New(t), nil, func(o *feed.Options) {
 		o.StreamRetry = time.Hour
+		o.LimitWarmUp(300 * time.Millisecond)
 		o.Stream = func(ctx context.Context, _ wal.Handler, ready func()) error {
 			ready()
 			select {
@@ -100,8 +101,12 @@ func TestWayAfterTheLastWhoHeardTheWAL(t *testing.T) {
 		select id, 'test', now(), now() + interval '1 d' from unnest(array['killed', '`+node+`']) as id where id = 'killed'`)
 	b.exec(t, `select realtime._hear('killed', 'both'), realtime._hear('killed', 'wal')`)
 	b.exec(t, `insert into realtime._nodes (id, name, started_at, expires_at) values ('`+node+`', 'test', now(), now() + interval '1 d')`)
-	b = startWith(t, db, db.URL, nil, func(o *feed.Options) { o.Node = node })
+	b = startWith(t, db, db.URL, nil, func(o *feed.Options) {
+		o.Node = node
+		o.LimitWarmUp(200 * time.Millisecond)
+	})
 	b.awaitWay(t, 1)
+	time.Sleep(500 * time.Millisecond) // that nothing happens cannot be awaited
 	b.proven(t)
 	if way := b.way(t); way != 1 {
 		t.Fatalf("way %d, though another one hears the WAL", way)
@@ -243,4 +248,53 @@ func TestPreparedTransactions(t *testing.T) {
 	}
 	g.open()
 	b.awaitWAL(t)
+}
+
+// A mark that may overtake what is still to come, and of which that cannot be said because the connection is lost, is told when
+// that is caught up: as one that overtook nothing it would let through what it should not.
+func TestOvertakingMarkOfALostConnection(t *testing.T) {
+	t.Parallel()
+	held, release := make(chan struct{}), make(chan struct{})
+	g := newGate()
+	b := startByWAL(t, pgtest.New(t), func(m feed.Message) {
+		if m.Event == "held" {
+			close(held)
+			<-release
+		}
+	}, g.before)
+	early, sendEarly := transaction(t, b)
+	sendEarly(1)
+	g.shut()
+	b.endWAL(t)
+	b.await(t, "caught up")
+	b.exec(t, `select realtime.send('0', 'held', 't')`)
+	<-held
+	marks := b.counted(t, "realtime_feed_hints_total", "mark")
+	b.exec(t, `select realtime.invalidate('u')`)
+	soon(t, "the mark", func() bool { return b.counted(t, "realtime_feed_hints_total", "mark") > marks })
+	before := b.counted(t, "realtime_feed_reconnects_total", "")
+	b.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'rowcast listener'`)
+	soon(t, "the listener", func() bool { return b.counted(t, "realtime_feed_reconnects_total", "") > before })
+	if err := early.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	said := b.await(t, "caught up")
+	if mark, late := slices.Index(said, "mark u "), slices.Index(said, "catching up"); late < 0 || mark < late || !slices.Contains(said, sent(1)[0]) {
+		t.Errorf("said %q", said)
+	}
+	g.open()
+	b.awaitWAL(t)
+}
+
+// soon waits until something is so.
+func soon(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !is(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %s", what)
+		}
+	}
 }

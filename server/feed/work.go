@@ -139,7 +139,11 @@ func (f *Feed) hearMark(ctx context.Context, h hint) {
 		f.options.Sink.Mark(m)
 	default:
 		if !m.Lenient && len(f.stragglers) > 0 {
-			m.Seen = f.overtaken(ctx)
+			seen, ok := f.overtaken(ctx)
+			if !ok {
+				return
+			}
+			m.Seen = seen
 		}
 		f.options.Sink.Mark(m)
 		f.seen.hear(h.token, h.mark)
