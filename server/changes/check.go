@@ -3,6 +3,7 @@ package changes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,7 @@ type finding struct {
 	inquiry
 	problem     string // what is wrong with the entries, for the client
 	missing     string // the grant without which it is told of no row
+	lacks       uint32 // of which table
 	rows        bool   // it wants rows as they were before, of a table with row level security
 	partitioned bool   // it wants changes of a partitioned table
 	err         error
@@ -116,10 +118,9 @@ func (l *loop) accept(s *Subscription, f finding) {
 	}
 	l.setRows(s, f.rows)
 	s.partitioned = f.partitioned
+	maps.DeleteFunc(s.warnings, func(w warningOf, _ string) bool { return w.warning == warningGrant && w.table != f.lacks })
 	if f.missing != "" {
-		s.warn(warningGrant, f.missing)
-	} else {
-		delete(s.warnings, warningGrant)
+		s.warn(warningOf{warningGrant, f.lacks}, f.missing)
 	}
 	switch {
 	case s.active && s.reading == nil:
@@ -234,6 +235,7 @@ func (c *wave) table(ctx context.Context, f *finding, e *Entry, oid uint32) (pro
 		return e.Refused(exception(answer.Code, answer.Problem)), nil
 	}
 	if answer.Missing != "" && f.missing == "" && len(t.Key) > 0 {
+		f.lacks = oid
 		f.missing = fmt.Sprintf(protocol.TextChangesGrant, t.Schema, t.Name, answer.Missing)
 	}
 	return "", nil

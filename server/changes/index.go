@@ -28,7 +28,8 @@ type table struct {
 	groups     map[string]*group
 	byValue    map[int]map[string][]*audience // by a column, and the one value of it that they want
 	others     []*audience
-	visit      uint64 // of the last row that was matched
+	visit      uint64            // of the last row that was matched
+	logged     map[string]saying // what the log said of a role
 }
 
 // audience are those who are given the identical frame for each change: on one topic, with the same entries, and in one
@@ -66,13 +67,14 @@ type group struct {
 	key       string
 	audiences int
 	slow      bool // its policies took too long the last time
+	most      int  // how many rows they were done with then in the time of a question; 0: any number
 }
 
 func newTable(r *wal.Relation, is *Table) *table {
 	t := &table{
 		Table: is, relation: r, place: make([]int, len(r.Columns)),
 		audiences: map[string]*audience{}, conditions: map[string]*condition{}, groups: map[string]*group{},
-		byValue: map[int]map[string][]*audience{},
+		byValue: map[int]map[string][]*audience{}, logged: map[string]saying{},
 	}
 	for i, c := range r.Columns {
 		t.place[i] = is.column(c.Name)

@@ -19,6 +19,8 @@ type trial struct {
 	of    map[*table]*hearing
 	stale []*wal.Relation            // whose groups are not right any more
 	gaps  map[*Subscription]gapCause // who may have missed something
+
+	pieces int // questions about some rows of a group, so far
 }
 
 // maxRefusals is how often Postgres, which answers otherwise, may leave the questions about a batch unanswered until it is given up.

@@ -2,7 +2,10 @@ package changes
 
 import (
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -199,3 +202,41 @@ func TestAKeyThatIsUsedAgainIsAnotherRow(t *testing.T) {
 		})
 	}
 }
+
+// That changes are kept from somebody is said once until they reach him: to him, whatever reaches him of other tables, and to the log,
+// whoever else it is about.
+func TestWhatIsWithheldIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var log strings.Builder
+	th := newTheater(t, func(o *Options) {
+		o.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return log.Write(p)
+		}), nil))
+	}, notes, `
+		create policy picky on notes as restrictive for select using (case when body = 'bad' then 1 / (id - id) = 1 else true end);
+		create table other (id int primary key); alter publication supabase_realtime add table other; grant select on other to authenticated`)
+	both := []string{all, `{"event":"*","schema":"public","table":"other"}`}
+	ann, bob := th.subscribed(user(annID), both...), th.subscribed(user(bobID), both...)
+	const kept = "-Changes of public.notes are kept from you: whether you may see the rows cannot be decided"
+	for i := range 4 {
+		th.exec(fmt.Sprintf("insert into notes values (%d, '%s', 'bad')", i, annID), fmt.Sprintf("insert into other values (%d)", i))
+		for _, s := range []*spectator{ann, bob} {
+			told := s.await(fmt.Sprintf(`INSERT other {"id":%d}`, i))
+			if got := slices.Contains(told, kept); got != (i == 0) {
+				t.Errorf("%d: told %q", i, told)
+			}
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(log.String(), "kept from subscribers"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log.String())
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(p []byte) (int, error) { return w(p) }

@@ -32,12 +32,12 @@ type Subscription struct {
 	unread   int      // how often it could not be read, in a row
 	trouble  notice   // what it was told last of why it is told of nothing
 	failures int      // of its check, in a row
-	warnings map[warning]string
+	warnings map[warningOf]string
 	given    int // bytes since it was last waited for
 }
 
 func newSubscription(e *Engine, s Subscriber) *Subscription {
-	return &Subscription{engine: e, Subscriber: s, announce: true, warnings: map[warning]string{}}
+	return &Subscription{engine: e, Subscriber: s, announce: true, warnings: map[warningOf]string{}}
 }
 
 // hears tells whether the subscription is to be told of what a transaction did.
@@ -46,7 +46,7 @@ func (s *Subscription) hears(x snapshot.XID) bool {
 }
 
 // warn tells something once.
-func (s *Subscription) warn(w warning, text string) (told bool) {
+func (s *Subscription) warn(w warningOf, text string) (told bool) {
 	if s.warnings[w] == text {
 		return false
 	}

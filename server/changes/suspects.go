@@ -45,8 +45,12 @@ func (t *trial) visible(view *epoch, of *Table, keys [][]string, groups []*group
 	seen := make([]Seen, len(groups))
 	var together []int
 	var alone []int
+	var slow []int
 	for i, g := range groups {
 		switch s := t.suspects.known[suspectOf{of.OID, g.key}]; {
+		case s == nil && g.most > 0 && g.most < len(keys):
+			slow = append(slow, i)
+			seen[i] = Seen{Undecided: true, Code: "57014", Reason: "its policies take too long for so many rows"}
 		case s == nil:
 			together = append(together, i)
 		case time.Now().Before(s.until), t.suspects.found >= maxSlow:
@@ -63,6 +67,17 @@ func (t *trial) visible(view *epoch, of *Table, keys [][]string, groups []*group
 			return nil, err
 		}
 		delete(t.suspects.known, suspectOf{of.OID, groups[i].key})
+	}
+	for _, i := range together {
+		if seen[i].isCut(len(keys)) {
+			slow = append(slow, i)
+		}
+	}
+	for _, i := range slow {
+		var err error
+		if seen[i], err = t.inPieces(view, of, keys, everyPlace(len(keys)), groups[i], wanted, seen[i]); err != nil {
+			return nil, err
+		}
 	}
 	return seen, nil
 }

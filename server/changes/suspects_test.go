@@ -1,6 +1,7 @@
 package changes
 
 import (
+	"fmt"
 	"testing"
 
 	"rowcast/server/metrics/metricstest"
@@ -36,4 +37,25 @@ func TestPoliciesThatKeepTheirConnection(t *testing.T) {
 	bob.sub.End()
 	root.sub.End()
 	ann.sub.End()
+}
+
+// Policies that cannot be done with all rows of a batch in the time that there is are asked about some of them: nobody is kept from
+// his rows for ever, and the one row that takes too long by itself is withheld.
+func TestPoliciesThatAreSlowRowByRow(t *testing.T) {
+	t.Parallel()
+	th := newTheater(t, nil, notes, `
+		create function slowly(id int, body text) returns boolean language plpgsql cost 100000 as $$ begin
+			perform pg_sleep(case body when 'slow' then 10 else 0.03 end); return true; end $$;
+		create policy slowly on notes as restrictive for select using (slowly(id, body))`)
+	ann := th.subscribed(user(annID), `{"event":"INSERT","schema":"public","table":"notes"}`)
+	th.exec("insert into notes select n, '" + annID + "', 'x' from generate_series(1, 100) as n")
+	for i, text := range ann.await(`"id":100`) {
+		if want := fmt.Sprintf(`[1] INSERT notes {"id":%d,"owner":"%s","body":"x"}`, i+1, annID); text != want {
+			t.Fatalf("told %s, want %s", text, want)
+		}
+	}
+	th.exec("insert into notes values (101, '" + annID + "', 'slow')")
+	ann.expect("-Changes of public.notes are kept from you: whether you may see the rows cannot be decided")
+	th.exec("insert into notes values (102, '" + annID + "', 'x')")
+	ann.expect(`[1] INSERT notes {"id":102,"owner":"` + annID + `","body":"x"}`)
 }

@@ -119,10 +119,11 @@ func (t *trial) tellAudience(d *delivery, h *hearing, r *row, s *state, a *audie
 		}
 		s.frames[shown.key] = data
 	}
+	h.works(a.group.Role)
 	frame := protocol.TextEvent(a.topic, protocol.EventPostgresChanges, Payload(ids, data))
 	for _, seat := range a.seats {
 		if seat.sub.hears(r.xid) {
-			delete(seat.sub.warnings, warningPolicy) // what it warned of is over
+			delete(seat.sub.warnings, warningOf{warningPolicy, h.OID}) // what it warned of is over
 			d.give(seat.sub, frame)
 		}
 	}
@@ -178,7 +179,7 @@ func (t *trial) mayHear(h *hearing, r *row, a *audience, s *sight) bool {
 		return false
 	}
 	if s.Missing != "" && len(h.Key) > 0 {
-		t.warnAll(a, warningGrant, fmt.Sprintf(protocol.TextChangesGrant, h.Schema, h.Name, s.Missing))
+		t.warnAll(h, a, warningGrant, fmt.Sprintf(protocol.TextChangesGrant, h.Schema, h.Name, s.Missing))
 	}
 	return true
 }
@@ -189,11 +190,11 @@ func (t *trial) refuse(h *hearing, a *audience, s *sight) {
 	switch {
 	case s.Refusal != "":
 		reason = refusedRole
-	case s.Undecided:
+	case s.Undecided, s.Code == "57014":
 		reason = refusedSlow
 	}
 	t.Metrics.ChangesRefused.WithLabelValues(reason).Inc()
-	t.warnAll(a, warningPolicy, fmt.Sprintf(protocol.TextChangesUndecided, h.Schema, h.Name), "sqlstate", s.Code, "detail", s.Refusal+s.Reason, "table", h.Schema+"."+h.Name, "role", a.group.Role)
+	t.warnAll(h, a, warningPolicy, fmt.Sprintf(protocol.TextChangesUndecided, h.Schema, h.Name), "sqlstate", s.Code, "detail", s.Refusal+s.Reason, "table", h.Schema+"."+h.Name, "role", a.group.Role)
 }
 
 // Why changes were kept from somebody; labels of the metric.
@@ -216,13 +217,46 @@ const (
 	warningGrant
 )
 
-func (t *trial) warnAll(a *audience, w warning, text string, why ...any) {
-	logged := len(why) == 0
+// warningOf is a warning about a table.
+type warningOf struct {
+	warning
+	table uint32
+}
+
+// warnAll tells an audience, and the log: of each role once until it works again, and not again soon.
+func (t *trial) warnAll(h *hearing, a *audience, w warning, text string, why ...any) {
 	for _, seat := range a.seats {
-		if sub := seat.sub; sub.active && !sub.ended.Load() && sub.warn(w, text) && !logged {
-			logged = true
-			t.Logger.Warn("changes are kept from subscribers", why...)
+		if sub := seat.sub; sub.active && !sub.ended.Load() {
+			sub.warn(warningOf{w, h.OID}, text)
 		}
+	}
+	if len(why) == 0 {
+		return
+	}
+	said := h.logged[a.group.Role]
+	if !said.at.IsZero() && (!said.over || time.Since(said.at) < logAgain) {
+		said.over = false
+		h.logged[a.group.Role] = said
+		return
+	}
+	h.logged[a.group.Role] = saying{at: time.Now()}
+	t.Logger.Warn("changes are kept from subscribers", why...)
+}
+
+// logAgain is how long the log does not say again what was over in between.
+const logAgain = time.Minute
+
+// saying is when the log said that changes are kept from users of a role, and whether some were told since.
+type saying struct {
+	at   time.Time
+	over bool
+}
+
+// works notes that changes reach users of a role.
+func (t *table) works(role string) {
+	if said, there := t.logged[role]; there {
+		said.over = true
+		t.logged[role] = said
 	}
 }
 
