@@ -32,12 +32,12 @@ var changesProvocations = append([]provocation{
 		s.exec("insert into " + table + " values (1)")
 		return c.troubled(protocol.PostgresChangesWithheld)
 	}},
-	{code: protocol.PostgresChangesWithheld, where: inSystem, counted: troublesTotal, on: onChanges, provoke: func(s *stage) string {
+	{code: protocol.PostgresChangesRefused, where: inSystem, counted: troublesTotal, on: onChanges, provoke: func(s *stage) string {
 		table := s.followed("id int primary key, n int", "revoke select on TABLE from authenticated; grant select (id, n) on TABLE to authenticated")
 		c := s.follow(table, map[string]any{"filter": "n=eq.1"})
 		c.subscribed(1)
-		s.exec("revoke select (n) on " + table + " from authenticated; insert into " + table + " values (1, 1)")
-		return c.troubled(protocol.PostgresChangesWithheld)
+		s.exec("revoke select (n) on " + table + " from authenticated")
+		return c.troubled(protocol.PostgresChangesRefused)
 	}},
 	{code: protocol.PostgresChangesSnapshot, where: inSystem, counted: troublesTotal, on: onChanges, provoke: func(s *stage) string {
 		table := s.followed("id int primary key", "insert into TABLE select generate_series(1, 4)")
@@ -114,6 +114,10 @@ func (r *running) endStream() {
 var saidInTests = map[string]string{
 	protocol.TextSnapshotFailed:    "the database goes away in the midst of a snapshot",
 	protocol.TextSnapshotOvertaken: "more comes during a snapshot than may wait, again and again",
+	protocol.TextSnapshotBusy:      "a thousand wait for their snapshots",
+	protocol.TextSnapshotSlow:      "all places for snapshots are taken for a minute",
+	protocol.TextChangesSlotWaits:  "a transaction is open while a slot is made",
 	protocol.TextGapExcess:         "more comes during a snapshot than may wait",
+	protocol.TextGapAgain:          "a snapshot ends in the midst of it",
 	protocol.TextGapUndecided:      "whoever could see a row is not known any more",
 }

@@ -1,9 +1,15 @@
 package changes
 
 import (
+	"context"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"rowcast/server/pgtest"
+	"rowcast/server/protocol"
 )
 
 func TestTablesThatAreNotPublishedYet(t *testing.T) {
@@ -159,4 +165,29 @@ func TestNothingIsAskedForNobody(t *testing.T) {
 	again := th.subscribed(user(annID), all)
 	th.exec("insert into notes values (1, '" + annID + "', 'a')")
 	again.await("INSERT")
+}
+
+// A slot is made when all transactions have ended that were there: whoever waits for that is told so.
+func TestWhoWaitsForASlotIsTold(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t) // its own: every slot in it waits
+	th := newTheaterOn(newStageOn(t, db, "create publication supabase_realtime", notes), nil)
+	open, err := pgx.Connect(t.Context(), db.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close(context.Background()) }()
+	if _, err := open.Exec(t.Context(), "begin; select pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	ann := th.seat(user(annID), all)
+	ann.expect("-" + protocol.TextChangesSlotWaits)
+	bob := th.seat(user(bobID), all) // who comes meanwhile
+	bob.expect("-" + protocol.TextChangesSlotWaits)
+	if _, err := open.Exec(t.Context(), "commit"); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*spectator{ann, bob} {
+		s.expect("+Subscribed to PostgreSQL")
+	}
 }

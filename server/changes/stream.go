@@ -10,8 +10,11 @@ import (
 
 	"crypto/rand"
 
+	"github.com/jackc/pgx/v5"
+
 	"rowcast/server/protocol"
 	"rowcast/server/wal"
+	"rowcast/sql"
 )
 
 const (
@@ -19,6 +22,8 @@ const (
 	streamName = "changes"
 	// lingerFor is how long the stream outlives the last subscription: a page that is loaded anew subscribes again.
 	lingerFor = time.Minute
+	// slotPatience is how long a slot may take to be made until it is looked at why, and between looks.
+	slotPatience = 2 * time.Second
 	// minRestart and maxRestart are between attempts to read the WAL.
 	minRestart, maxRestart = 250 * time.Millisecond, 5 * time.Second
 	// rareRestart is between attempts to do what somebody has to make possible first.
@@ -97,6 +102,37 @@ func (l *loop) startStream() {
 		}
 		l.inbox.end(&ending{err, in.told})
 	}()
+	l.later(slotPatience, func() { l.lookForWaiting(done) })
+}
+
+// lookForWaiting finds out whether a slot is not made yet because of transactions that were there before, and says so. Who made them
+// wait is for the log.
+func (l *loop) lookForWaiting(stream chan struct{}) {
+	s := &l.stream
+	if s.cancel == nil || s.up || s.done != stream || l.ctx.Err() != nil {
+		return
+	}
+	l.checks.running.Go(func() {
+		var pids []string
+		err := onPool(l.Pool).read(l.ctx, sql.StreamWaits, nil, func(rows pgx.Rows) error {
+			var pid string
+			err := rows.Scan(&pid)
+			pids = append(pids, pid)
+			return err
+		})
+		l.mail.post(func() {
+			if s.cancel == nil || s.up || s.done != stream {
+				return
+			}
+			if err != nil || len(pids) == 0 {
+				l.later(slotPatience, func() { l.lookForWaiting(stream) })
+				return
+			}
+			l.Logger.Warn("the replication slot is made when transactions have ended that were there before", "backends", strings.Join(pids, ", "))
+			s.trouble = slotWaits
+			l.tellAway(slotWaits)
+		})
+	})
 }
 
 // publication makes it if it is missing: without one nothing can be read.

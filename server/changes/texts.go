@@ -15,6 +15,9 @@ type notice struct {
 // away is said while the database cannot be asked.
 var away = notice{protocol.PostgresChangesUnavailable, protocol.PostgresChangesUnavailable.Text()}
 
+// slotWaits is said while the making of a slot waits for transactions.
+var slotWaits = notice{protocol.PostgresChangesUnavailable, protocol.TextChangesSlotWaits}
+
 // noSnapshot says why there is none.
 func noSnapshot(format string, args ...any) notice {
 	return notice{protocol.PostgresChangesSnapshot, fmt.Sprintf(format, args...)}

@@ -144,6 +144,7 @@ const (
 	TextChangesException    = "Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: %s. Exception: %s"
 
 	TextChangesUnreadable = "Changes cannot be read from the database: %s"
+	TextChangesSlotWaits  = "Changes cannot be read yet: transactions have to end first that were there before (see slot_blocked of rowcast doctor)"
 	TextChangesGrant      = "Changes of %s.%s are told without their rows: %s"
 	TextChangesUndecided  = "Changes of %s.%s are kept from you: whether you may see the rows cannot be decided"
 	TextSnapshotTooLarge  = "Unable to give a snapshot of %s.%s: there are more than %d rows, and a filter may leave fewer"
@@ -238,7 +239,7 @@ var table = []Entry{
 		TextChangesNotPublished, TextChangesException, TextChangesParams, TextChangesFilter, TextChangesSelect, TextChangesWildSelect,
 		TextChangesNumbers, TextChangesSnapshot, TextChangesWildSnapshot}},
 	{Code: PostgresChangesUnavailable, Where: InSystem,
-		Texts: []string{"Changes cannot be read from the database at the moment: it is tried again", TextChangesUnreadable}},
+		Texts: []string{"Changes cannot be read from the database at the moment: it is tried again", TextChangesUnreadable, TextChangesSlotWaits}},
 	{Code: PostgresChangesWithheld, Where: InSystem, Texts: []string{TextChangesUndecided, TextChangesGrant}},
 	{Code: PostgresChangesSnapshot, Where: InSystem,
 		Texts: []string{TextSnapshotTooLarge, TextSnapshotRefused, TextSnapshotFailed, TextSnapshotOvertaken, TextSnapshotBusy, TextSnapshotSlow}},
