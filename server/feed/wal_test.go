@@ -32,13 +32,17 @@ func startTowardsWAL(t *testing.T, db *pgtest.DB, hold func(feed.Message), chang
 	if _, err := db.Admin.Exec(t.Context(), `insert into realtime._nodes (id, name, started_at, expires_at) values ($1, 'test', now(), now() + interval '1 d')`, node); err != nil {
 		t.Fatal(err)
 	}
-	return startWith(t, db, db.URL, hold, append([]func(*feed.Options){func(o *feed.Options) {
-		o.Node = node
+	return startToHear(t, db, hold, append([]func(*feed.Options){func(o *feed.Options) { o.Node = node }}, change...)...)
+}
+
+// byWAL has a feed hear by the WAL when it has a place.
+func byWAL(db *pgtest.DB) func(*feed.Options) {
+	return func(o *feed.Options) {
 		o.Stream = func(ctx context.Context, to wal.Handler, ready func()) error {
 			return wal.Stream(ctx, wal.Options{Name: "feed", URL: db.URL, Slot: "feed_" + strings.ToLower(rand.Text()), Publication: "realtime_feed", Logger: o.Logger, Metrics: o.Metrics},
 				to, func(wal.LSN) { ready() })
 		}
-	}}, change...)...)
+	}
 }
 
 // awaitWAL waits until messages go by the WAL alone.
