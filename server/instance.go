@@ -110,6 +110,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seam
 		Pool: in.pool, Node: in.lease.id, Logger: in.component("decisions"), Metrics: in.metrics,
 	})
 	in.changes = changes.New(in.changesOptions())
+	in.lease.wrote = in.changes.Wrote
 	sessions := &channel.Options{
 		Hub: in.hub, Presence: in.presence, Decisions: in.recorder, Changes: in.changes, Replayer: messages.NewReplayer(messages.ReplayOptions{
 			Pool: in.pool, Reads: c.PoolSize / 5, MaxMessages: c.MaxReplayMessages, MaxPayload: c.MaxPayloadBytes, MaxQueue: c.MaxQueueBytes,
@@ -126,7 +127,7 @@ func newInstanceVia(ctx context.Context, c Config, logger *slog.Logger, via seam
 		Pool: in.pool, ListenURL: c.ListenDatabaseURL, MaxPayload: c.MaxPayloadBytes,
 		DeafAfter: c.DeafAfter, Heartbeat: c.DeafAfter / heartbeats,
 		Sink: via.sink(messages.Delivery{Hub: in.hub, Users: sessions, Logger: in.component("messages"), Metrics: in.metrics}),
-		Node: in.lease.id, Awaited: in.sync.awaited, Stream: in.stream(),
+		Node: in.lease.id, Awaited: in.sync.awaited, Beaten: in.changes.Beat, Stream: in.stream(),
 		Logger: in.component("feed"), Metrics: in.metrics,
 	}
 	if via.feed != nil {

@@ -16,6 +16,7 @@ import (
 
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
+	"rowcast/server/snapshot"
 	"rowcast/server/socket"
 	"rowcast/sql"
 )
@@ -59,6 +60,8 @@ type lease struct {
 	serve   func()                                        // the lease was taken
 	stop    func(ctx context.Context, why socket.Refusal) // it was lost, or is out of reach for another reason than before
 
+	wrote func(snapshot.XID) // told of its own transactions; nil: nobody cares
+
 	mu     sync.Mutex // guards all below
 	held   bool
 	others []node // that have a place, as of the last answer
@@ -69,6 +72,7 @@ type lease struct {
 type node struct {
 	ID, Name, Since string
 	Mend            string // "" for a row that can be a living server's
+	XID             string // of the transaction that said so
 }
 
 func (n node) String() string { return n.Name + " since " + n.Since }
@@ -133,6 +137,9 @@ func (l *lease) ask(ctx context.Context) {
 	}
 	l.held, l.others = false, nil
 	for _, n := range nodes {
+		if x, err := snapshot.ParseXID(n.XID); err == nil && l.wrote != nil {
+			l.wrote(x)
+		}
 		if n.ID == l.id {
 			l.held = true
 		} else {

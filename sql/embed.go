@@ -52,6 +52,9 @@ var ChangesPublication string
 //go:embed changes_render.sql
 var ChangesRender string
 
+//go:embed changes_still.sql
+var ChangesStill string
+
 //go:embed changes_visible.sql
 var ChangesVisible string
 

@@ -83,6 +83,7 @@ func (t *trial) knownTable(r *wal.Relation, is *Table) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
+	by.own = by.Columns
 	if by.lookElsewhere() {
 		by.Columns = columnNames(is)
 	}

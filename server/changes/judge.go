@@ -20,7 +20,9 @@ type trial struct {
 	stale []*wal.Relation            // whose groups are not right any more
 	gaps  map[*Subscription]gapCause // who may have missed something
 
-	pieces int // questions about some rows of a group, so far
+	pieces   int                  // questions about some rows of a group, so far
+	order    map[snapshot.XID]int // of the batch's transactions
+	contests map[contest]bool
 }
 
 // maxRefusals is how often Postgres, which answers otherwise, may leave the questions about a batch unanswered until it is given up.
@@ -40,15 +42,17 @@ type row struct {
 
 // state is a row as one table has it, its values in the order of the table's columns.
 type state struct {
-	new, old []wal.Value
-	key      []string // of the new row; nil: not known
-	oldKey   []string // of the old row
-	oldBy    []string // the columns of which it has the values
-	place    int      // of key among those asked about in front; -1: nothing is asked
-	rear     *rear    // where the old row is asked about; nil: nowhere
-	oldPlace int
-	rendered map[valueOf][]byte
-	frames   map[frameOf][]byte
+	new, old  []wal.Value
+	key       []string // of the new row; nil: not known
+	oldKey    []string // of the old row
+	oldBy     []string // the columns of which it has the values
+	place     int      // of key among those asked about in front; -1: nothing is asked
+	rear      *rear    // where the old row is asked about; nil: nowhere
+	oldPlace  int
+	contested bool // others have written since that view, before this
+	changed   bool // the old row, too, for all that is known
+	rendered  map[valueOf][]byte
+	frames    map[frameOf][]byte
 }
 
 // hearing is what is found out about one table.
@@ -62,9 +66,10 @@ type hearing struct {
 	number map[*group]int // in groups
 	sights []sight        // of each of the groups, now
 	rears  []*rear
-	wanted []string // columns of the rows as they are now: those that policies look at, and those of which the WAL lacks values
-	bound  bool     // policies decide what somebody sees
-	gone   bool     // the table was dropped meanwhile
+	wanted []string         // columns of the rows as they are now: those that policies look at, and those of which the WAL lacks values
+	still  map[stillOf]bool // who would see a row that is gone
+	bound  bool             // policies decide what somebody sees
+	gone   bool             // the table was dropped meanwhile
 }
 
 // judge has a batch asked about and told; false: it could not be, and is tried again.
@@ -76,7 +81,7 @@ func (l *loop) judge(b *batch) bool {
 	if !ok {
 		return false
 	}
-	t := &trial{loop: l, front: front, of: map[*table]*hearing{}, gaps: map[*Subscription]gapCause{}}
+	t := &trial{loop: l, front: front, of: map[*table]*hearing{}, gaps: map[*Subscription]gapCause{}, order: map[snapshot.XID]int{}, contests: map[contest]bool{}}
 	t.at = func(low uint32) snapshot.XID { return snapshot.Widen(low, front.snapshot) }
 	if err := t.ask(b); err != nil {
 		return t.unanswered(b, err)
@@ -158,6 +163,7 @@ func (t *trial) ask(b *batch) error {
 // enter makes a row of an item, and finds out whose rights it takes to tell it.
 func (t *trial) enter(it *item) {
 	r := &row{item: it, xid: t.at(it.begin.XID)}
+	t.order[r.xid] = len(t.rows)
 	t.rows = append(t.rows, r)
 	if it.truncate != nil {
 		for _, relation := range it.truncate {
@@ -176,6 +182,7 @@ func (t *trial) enter(it *item) {
 			continue
 		}
 		s := table.stateOf(&it.change)
+		t.follow(table, r, s)
 		matched := false
 		table.candidates(s.filtered(it.change.Kind), func(a *audience) {
 			if a.mayWant(it.change.Kind, s) {

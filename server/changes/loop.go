@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"rowcast/server/snapshot"
 	"rowcast/server/wal"
 )
 
@@ -31,7 +32,9 @@ type loop struct {
 	again    *time.Timer // when what could not be done is tried again; nil: it is not waited for
 	tries    tries
 	suspects suspects
-	unseen   []uint32 // transactions that the stream has come to, and who begins must see
+	own      ownXIDs
+	beaten   snapshot.Snapshot // what the last heartbeat saw
+	unseen   []uint32          // transactions that the stream has come to, and who begins must see
 }
 
 // retryFirst and retryLast are between looks for transactions that the stream shows before others see them.

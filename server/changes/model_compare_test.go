@@ -13,16 +13,25 @@ type modelRowJudged struct {
 	modelJudged
 	change modelChange
 	rear   modelState
+	modelBetween
+}
+
+// modelBetween is what lies between a view and a change that it does not see.
+type modelBetween struct {
+	alone     bool // nothing but the change's own transaction, as far as snapshots tell
+	rewritten bool // another transaction wrote a version of the row
+	perhaps   bool // one did after it, which a batch that is judged again takes for that
 }
 
 // modelSums are what was seen.
-type modelSums struct{ frames, unauthorized, gaps, undecided, either int }
+type modelSums struct{ frames, unauthorized, gaps, undecided, either, contested int }
 
 func (s *modelSums) add(more modelSums) {
 	s.frames += more.frames
 	s.unauthorized += more.unauthorized
 	s.gaps += more.gaps
 	s.undecided += more.undecided
+	s.contested += more.contested
 }
 
 // modesOf are the policies of laws.
@@ -69,10 +78,10 @@ func (m *model) compare() {
 		}
 	}
 	m.complete(judged)
-	m.Logf("%d batches, %d frames (%d without the row), %d gaps told, %d undecided, %d laws, %d batches that fell together with one and were by an earlier policy",
-		len(m.batches), sums.frames, sums.unauthorized, sums.gaps, sums.undecided, len(m.laws)-1, sums.either)
-	if sums.frames == 0 {
-		m.Error("nobody was told of anything")
+	m.Logf("%d batches, %d frames (%d without the row), %d gaps told, %d undecided, %d told though others had written, %d laws, %d batches that fell together with one and were by an earlier policy",
+		len(m.batches), sums.frames, sums.unauthorized, sums.gaps, sums.undecided, sums.contested, len(m.laws)-1, sums.either)
+	if sums.frames == 0 || sums.contested == 0 {
+		m.Error("nobody was told of anything, or of what others had written between")
 	}
 }
 
@@ -96,6 +105,7 @@ func (m *model) rowsOf(number int, b *modelBatch, done map[snapshot.XID]int, las
 			if j.rear.Sees(j.xid) {
 				m.Errorf("batch %d: the old row is looked for after it was changed", number)
 			}
+			r.modelBetween = m.between(b, j, c)
 			if shown, ok := last[c.table.keyOf(*c.old)]; ok && !shown.Sees(j.xid) && j.rear.OlderThan(shown) {
 				m.Errorf("batch %d: a row that was shown at %s is looked for at %s", number, shown, j.rear)
 			}
@@ -108,6 +118,40 @@ func (m *model) rowsOf(number int, b *modelBatch, done map[snapshot.XID]int, las
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+// between finds out what lies between the view in which an old row was looked for and its change.
+func (m *model) between(b *modelBatch, j modelJudged, c modelChange) (is modelBetween) {
+	later := map[snapshot.XID]bool{}
+	for i := len(b.rows) - 1; i >= 0 && b.rows[i].xid != j.xid; i-- {
+		later[b.rows[i].xid] = true
+	}
+	is.alone = true
+	for x := j.rear.Oldest(); x < b.end; x++ {
+		if !j.rear.Sees(x) && b.front.Sees(x) && x != j.xid && !later[x] {
+			is.alone = false
+			break
+		}
+	}
+	after := false
+	for _, writer := range m.history.writers {
+		if !slices.ContainsFunc(writer, func(t modelTransaction) bool { return t.xid == j.xid }) {
+			continue
+		}
+		for _, t := range writer {
+			if t.xid == j.xid {
+				after = true
+				continue
+			}
+			wrote := slices.ContainsFunc(t.changes, func(o modelChange) bool {
+				return o.table == c.table && o.new != nil && c.table.keyOf(*o.new) == c.table.keyOf(*c.old)
+			})
+			if wrote && !j.rear.Sees(t.xid) {
+				is.rewritten, is.perhaps = is.rewritten || !after, is.perhaps || after
+			}
+		}
+	}
+	return is
 }
 
 // differs says how what was told of a batch is not what should have been.
@@ -152,14 +196,19 @@ func (m *model) differsFor(told modelTold, rows []modelRowJudged, front modelSta
 		}
 		next := map[modelReading]bool{}
 		for i, l := range laws {
-			x := told.member.expects(told.person, r.change, front.under(l[0]), r.rear.under(l[1]), r.has)
-			for reading := range readings {
-				end := reading.at + len(x.frames)
-				if end <= len(said) && slices.Equal(x.frames, slices.Sorted(slices.Values(said[reading.at:end]))) {
-					next[modelReading{end, reading.lacking || x.gap}] = true
+			x := told.member.expects(told.person, r.change, front.under(l[0]), r.rear.under(l[1]), r.has, r.modelBetween)
+			for as := &x; as != nil; as = as.instead {
+				for reading := range readings {
+					end := reading.at + len(as.frames)
+					if end <= len(said) && slices.Equal(as.frames, slices.Sorted(slices.Values(said[reading.at:end]))) {
+						next[modelReading{end, reading.lacking || as.gap}] = true
+					}
 				}
 			}
 			if i == len(laws)-1 {
+				if x.contested {
+					sums.contested += len(x.frames)
+				}
 				want = append(want, x.frames...)
 			}
 		}

@@ -106,6 +106,7 @@ type modelTold struct {
 // modelBatch is a batch as it was judged.
 type modelBatch struct {
 	front snapshot.Snapshot
+	end   snapshot.XID // beyond all that it sees
 	rows  []modelJudged
 	told  []modelTold
 	laws  []modelLaw // that there may have been: from the one that was made when the last batch was judged, to what was begun when this was
@@ -120,8 +121,10 @@ type modelJudged struct {
 
 // expectation is what a member is to be told of one change: frames in any order; or that nobody can tell.
 type expectation struct {
-	frames []string
-	gap    bool
+	frames    []string
+	gap       bool
+	contested bool         // others have written since the row was looked for
+	instead   *expectation // is as good; nil: nothing is
 }
 
 // permitted tells whether the member's entries are good under a law.
@@ -143,7 +146,7 @@ func (e modelEntry) named() (columns []string) {
 }
 
 // expects says what a person is to be told of a change.
-func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelState, hasRear bool) expectation {
+func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelState, hasRear bool, between modelBetween) expectation {
 	t, event := c.table, c.event()
 	subject, known := c.new, modelColumns
 	if event == Delete {
@@ -181,6 +184,7 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 		}
 	}
 	was, old := "", modelRow{} // "": hidden, "key", "whole"
+	var x expectation
 	if c.old != nil {
 		old = *c.old
 		switch {
@@ -196,43 +200,67 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 				return expectation{gap: true}
 			}
 		case hasRear:
-			if before, saw := p.find(t, t.keyOf(old), rear); saw {
+			before, saw := p.find(t, t.keyOf(old), rear)
+			if saw {
 				was = "key"
 				if t.full && p.equal(t, before, old, rear) && p.reads(t, rear, p.columns(t, front)) {
 					was = "whole"
 				}
+			}
+			if !saw || between.alone {
+				break
+			}
+			last := before // the version that was there before the transaction; of its own, only the WAL knows
+			if t.full {
+				last = old
+			}
+			x.contested = true
+			switch { // he may have lost the right before
+			case !t.full && between.rewritten, !p.sees(t, last, front):
+				if event == Delete {
+					return expectation{gap: true}
+				}
+				was = ""
+			case t.altered || !t.full && (p.role == "anon" || t.granted || between.perhaps): // what the policy looks at need not be known
+				x.instead = &expectation{gap: event == Delete}
 			}
 		}
 		if was == "" && event == Delete {
 			return expectation{}
 		}
 	}
-	var x expectation
-	for _, f := range frames {
-		columns := p.columns(t, front)
-		if f.chosen != nil {
-			columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(f.chosen, c) && !slices.Contains(t.key, c) })
-		}
-		inKey := slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(t.key, c) })
-		parts := []string{fmt.Sprint(f.ids), event.String(), t.name}
-		if c.new != nil {
-			parts = append(parts, c.new.json(columns))
-		}
-		if c.old != nil {
-			shown := "{}"
-			switch {
-			case was == "whole":
-				shown = old.json(columns)
-			case was == "key":
-				shown = old.json(inKey)
-			case t.keyOf(old) == t.keyOf(*c.new): // he sees the new one's
-				shown = old.json(inKey)
+	tell := func(was string) (told []string) {
+		for _, f := range frames {
+			columns := p.columns(t, front)
+			if f.chosen != nil {
+				columns = slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(f.chosen, c) && !slices.Contains(t.key, c) })
 			}
-			parts = append(parts, "was", shown)
+			inKey := slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !slices.Contains(t.key, c) })
+			parts := []string{fmt.Sprint(f.ids), event.String(), t.name}
+			if c.new != nil {
+				parts = append(parts, c.new.json(columns))
+			}
+			if c.old != nil {
+				shown := "{}"
+				switch {
+				case was == "whole":
+					shown = old.json(columns)
+				case was == "key":
+					shown = old.json(inKey)
+				case t.keyOf(old) == t.keyOf(*c.new): // he sees the new one's
+					shown = old.json(inKey)
+				}
+				parts = append(parts, "was", shown)
+			}
+			told = append(told, strings.Join(parts, " "))
 		}
-		x.frames = append(x.frames, strings.Join(parts, " "))
+		slices.Sort(told)
+		return told
 	}
-	slices.Sort(x.frames)
+	x.frames = tell(was)
+	if x.instead != nil && event == Update {
+		x.instead.frames = tell("")
+	}
 	return x
 }
 

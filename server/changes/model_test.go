@@ -135,6 +135,7 @@ func (m *model) invite(i int) {
 // judged writes down a batch, on the loop.
 func (m *model) judged(t *trial, _ *batch) {
 	b := &modelBatch{front: t.front.snapshot}
+	b.end, _ = snapshot.ParseXID(strings.Split(b.front.String(), ":")[1])
 	for _, r := range t.rows {
 		j := modelJudged{xid: r.xid}
 		for _, s := range r.states {

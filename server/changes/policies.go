@@ -19,6 +19,8 @@ type policies struct {
 	Claims  aim.Claims `json:"-"` // that they can tell users of one role apart by
 	Columns []string   `json:"-"` // of the table itself, that they may look at
 
+	own []string // of these, those that they name
+
 	Relations []int64 `json:"relations"` // that they read
 	Functions []int64 `json:"functions"` // that they call
 	digest    string

@@ -12,7 +12,7 @@ type rear struct {
 	by     []string // columns that the rows are looked for by
 	keys   [][]string
 	groups []*group
-	wanted []string // the texts of all columns, if any old row is there as a whole
+	wanted []string // of which columns the texts: of all, if any old row is there as a whole
 	sights map[*group]*sight
 }
 
@@ -39,8 +39,12 @@ func (t *trial) askRear(h *hearing) error {
 		s.rear = h.rearIn(view, s.oldBy, bound)
 		s.oldPlace = len(s.rear.keys)
 		s.rear.keys = append(s.rear.keys, s.oldKey)
-		if !r.change.KeyOnly && s.rear.wanted == nil {
+		s.contested = t.contested(view, r)
+		switch {
+		case !r.change.KeyOnly:
 			s.rear.wanted = columnNames(h.Table)
+		case s.contested && !s.changed && s.rear.wanted == nil:
+			s.rear.wanted = h.deciding()
 		}
 	}
 	for _, asked := range h.rears {
@@ -48,7 +52,7 @@ func (t *trial) askRear(h *hearing) error {
 			return err
 		}
 	}
-	return nil
+	return t.askStill(h)
 }
 
 func (h *hearing) rearIn(view *epoch, by []string, groups []*group) *rear {
@@ -114,6 +118,8 @@ func (h *hearing) pastOf(r *row, s *state, g *group, now *sight) past {
 		return pastUndecided
 	case !then.sees(s.oldPlace):
 		return pastHidden
+	case s.contested && !h.still[stillOf{s, g}]: // he may have lost the right before
+		return pastUndecided
 	case r.change.KeyOnly || then.places[s.oldPlace] == nil:
 		return pastKey
 	}

@@ -41,6 +41,8 @@ type epoch struct {
 	snapshot snapshot.Snapshot
 	at       wal.LSN // all that it sees was committed before
 	holds    int     // who needs it, beside the changes to come
+	whole    bool    // as of it, the publication tells of every new version of a row
+	since    since
 }
 
 func (v *views) init(l *loop) {
@@ -77,9 +79,9 @@ func (v *views) add(ctx context.Context) (*epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &epoch{view: connection}
+	e := &epoch{view: connection, since: since{}}
 	if e.snapshot, err = e.begin(ctx); err == nil {
-		e.at, err = e.position(ctx)
+		err = e.position(ctx, v.loop.Publication)
 	}
 	if err != nil {
 		e.close()
@@ -103,18 +105,18 @@ func (v *views) connection(ctx context.Context) (*view, error) {
 	return openView(ctx, v.loop.URL, v.loop.BypassRoles)
 }
 
-// position is how far the WAL has been written by now.
-func (e *epoch) position(ctx context.Context) (at wal.LSN, err error) {
-	err = e.read(ctx, sql.ChangesPosition, nil, func(rows pgx.Rows) error {
+// position finds out how far the WAL has been written by now.
+func (e *epoch) position(ctx context.Context, publication string) error {
+	err := e.read(ctx, sql.ChangesPosition, []any{publication}, func(rows pgx.Rows) error {
 		var bytes int64
-		err := rows.Scan(&bytes)
-		at = wal.LSN(bytes)
+		err := rows.Scan(&bytes, &e.whole)
+		e.at = wal.LSN(bytes)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("ask how far the WAL has been written: %w", err)
+		return fmt.Errorf("ask how far the WAL has been written: %w", err)
 	}
-	return at, nil
+	return nil
 }
 
 // settle gives up those that nothing needs any more that is still to be judged: all before this place has been.
@@ -200,6 +202,11 @@ func (l *loop) renewViews() {
 	if newest := l.views.newest(); newest == nil || l.batch != nil || !idle || at < newest.at+renewAfter {
 		return // the next batch opens one
 	}
+	l.renew(at)
+}
+
+// renew opens another view, and gives up those that nothing needs any more.
+func (l *loop) renew(at wal.LSN) {
 	if _, err := l.views.add(l.ctx); err != nil {
 		l.Logger.Warn("views not renewed", "err", err)
 	}

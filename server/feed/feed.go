@@ -87,6 +87,8 @@ type Options struct {
 	Logger      *slog.Logger
 	Metrics     *metrics.Metrics
 
+	Beaten func(x snapshot.XID, saw snapshot.Snapshot) // told of each heartbeat: its transaction, and what it saw; must not block; nil: nobody cares
+
 	fetchLimits postgres.Limits // tests have less time; 0: fetchLimits
 	warmUp      time.Duration   // the same; 0: warmUp
 }

@@ -123,6 +123,9 @@ func (f *Feed) sendBeat(ctx context.Context, w *Fence) {
 		return
 	}
 	f.know(p.snapshot)
+	if f.options.Beaten != nil {
+		f.options.Beaten(p.xid, p.snapshot)
+	}
 	f.mu.Lock()
 	f.serving = p.serves
 	deaf := f.leads && p.source.way == wayNotify // no heartbeat comes by the stream
@@ -149,8 +152,11 @@ func (f *Feed) say(ctx context.Context, l postgres.Limits, payload string) (p pr
 		b.Queue(sql.Source, f.options.Node)
 		b.Queue(sql.SyncAwaited, f.options.Node)
 	}, func(results pgx.BatchResults) error {
-		var text string
-		if err := results.QueryRow().Scan(nil, &text, nil); err != nil {
+		var text, xid string
+		if err := results.QueryRow().Scan(nil, &text, nil, &xid); err != nil {
+			return err
+		}
+		if p.xid, err = snapshot.ParseXID(xid); err != nil {
 			return err
 		}
 		if p.snapshot, err = snapshot.Parse(text); err != nil {

@@ -42,6 +42,7 @@ func (h hint) size() int { return 200 + len(h.mark.Subject) + len(h.mark.Topic) 
 // proof is a heartbeat that came back.
 type proof struct {
 	snapshot snapshot.Snapshot // it was sent after all this
+	xid      snapshot.XID      // by this
 	source   source            // as of then, or later
 	serves   bool              // the server that sent it; the same
 	others   bool              // are alive and hear the WAL; the same

@@ -19,7 +19,7 @@ import (
 
 const modelSubject, modelTopic = "u1", "room"
 
-// modelRuns takes a few seconds; MODEL_RUNS is another number.
+// modelRuns takes a few seconds with the race detector on; MODEL_RUNS is another number.
 const modelRuns = uint64(50000)
 
 // modelMetrics is shared by all runs: making metrics is most of what a run costs.

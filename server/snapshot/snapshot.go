@@ -6,6 +6,7 @@ package snapshot
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,23 @@ func (s Snapshot) Sees(x XID) bool {
 // SeesAll tells whether it sees all of these.
 func (s Snapshot) SeesAll(xids []XID) bool {
 	return !slices.ContainsFunc(xids, func(x XID) bool { return !s.Sees(x) })
+}
+
+// Gained are the transactions that a later snapshot sees and this one does not, also those that were rolled back or are part of
+// another.
+func (s Snapshot) Gained(later Snapshot) iter.Seq[XID] {
+	return func(yield func(XID) bool) {
+		for _, x := range s.running {
+			if later.Sees(x) && !yield(x) {
+				return
+			}
+		}
+		for x := s.xmax; x < later.xmax; x++ {
+			if later.Sees(x) && !yield(x) {
+				return
+			}
+		}
+	}
 }
 
 // IsZero tells whether this is no snapshot of a database.

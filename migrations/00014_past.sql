@@ -1,0 +1,125 @@
+-- +goose Up
+set local lock_timeout = '5s';
+-- What policies would say of rows that are gone. Who could see a row before is asked in an old snapshot, and who has lost the
+-- right since then must not be told that it was deleted. Now there is no row that the policies could be asked about by looking
+-- for it: so they are asked by their texts. That is no second opinion about who may see what: it only keeps back what row level
+-- security itself let through in the old snapshot, and what cannot be told is kept back too.
+
+-- +goose StatementBegin
+create function realtime._reading_text(relation oid, asked name) returns text
+  language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce('(' || string_agg(using_text, ' or ') filter (where polpermissive) || ')', 'false')
+         || coalesce(' and ' || string_agg(using_text, ' and ') filter (where not polpermissive), '')
+    from pg_policy cross join lateral (select '(' || coalesce(pg_get_expr(polqual, polrelid), 'false') || ')' as using_text) as x
+   where polrelid = relation and polcmd in ('r', '*') and polqual is not null
+     and exists (select from unnest(polroles) as r where r = 0 or pg_has_role(asked, r, 'usage'));
+end;
+-- +goose StatementEnd
+comment on function realtime._reading_text(oid, name) is
+  'The condition that the policies make of what a role may read of a table. Names have their schemas, so that it means the same under every search_path.';
+
+-- PREPARE has the text parsed by us and executed by the role, as with policies: it needs no right to the schemas that they
+-- name. The rows are a parameter for the sake of domains, whose checks are run by who makes the value. One row after another
+-- under the table's name, so that a whole row has the table's type.
+-- +goose StatementBegin
+create function realtime._would(type text, alias text, rows text[], condition text, role text, claims text, out visible int[], out code text)
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  done boolean := false;
+  worn text;  -- of no use: an assignment costs less than PERFORM
+begin
+  if exists (select from pg_prepared_statements where name = 'realtime_would') then
+    deallocate realtime_would;
+  end if;
+  -- The block ends in an error, always, as in _look.
+  begin
+    execute format('prepare realtime_would (%s[]) as select array_agg(u.n order by u.n) from generate_series(1, %s) as u (n) where exists (select from unnest($1[u.n : u.n]) as %s where %s)',
+                   type, cardinality(rows), alias, condition);
+    worn := realtime._become('', role, claims, '{}');
+    execute format('execute realtime_would (%L)', rows) into visible;
+    done := true;
+    raise exception using errcode = 'RB001';
+  exception when query_canceled or assert_failure or others then
+    if not done then
+      visible := null; code := sqlstate;
+    end if;
+  end;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._would(text, text, text[], text, text, text) is
+  'For which of these rows, written as values of a table''s type, a condition holds in the eyes of a user; code: the SQLSTATE that it ended in.';
+
+-- +goose StatementBegin
+create function realtime._still(relation oid, attributes text[], vals text[], many int, roles text[], claims text[])
+  returns table (grp int, visible int[])
+  language plpgsql as $$
+#variable_conflict use_variable
+declare
+  timer     interval := current_setting('statement_timeout')::interval;
+  -- Before the timer fires, not when: a policy that swallows it may be back in that very moment.
+  late      timestamptz := case when timer > interval '0' then statement_timestamp() + 0.9 * timer else 'infinity' end;
+  named     record;
+  rows      text[];
+  vetted    text;
+  condition text;
+  one       record;
+begin
+  begin
+    -- PREPARE keeps the table's definition as it is until the block ends, and asks for no right to it. What the catalogs say in
+    -- this snapshot must be that: a value in another's place would be judged as what it is not.
+    named := pg_identify_object('pg_class'::regclass, relation, 0);
+    execute format('prepare realtime_held as select from only %s', named.identity);
+    deallocate realtime_held;
+    if exists (select from pg_attribute where attrelid = relation and attnum > 0
+                  and (pg_identify_object('pg_class'::regclass, relation, attnum)).identity is distinct from format('%s.%I', named.identity, attname))
+       or (pg_identify_object('pg_class'::regclass, relation, (select max(attnum) + 1 from pg_attribute where attrelid = relation))).identity <> named.identity then
+      raise exception using errcode = 'RB001';
+    end if;
+    rows := array(
+      select '(' || array_to_string(array(
+               select coalesce('"' || replace(replace(vals[(r - 1) * cardinality(attributes) + array_position(attributes, attname::text)], '\', '\\'), '"', '""') || '"', '')
+                 from pg_attribute where attrelid = relation and attnum > 0 and not attisdropped order by attnum), ',') || ')'
+        from generate_series(1, many) as r order by r);
+
+    for i in 1 .. cardinality(roles) loop
+      exit when clock_timestamp() > late;
+      grp := i;
+      if i = 1 or vetted is distinct from roles[i] then
+        vetted := roles[i];
+        condition := realtime._reading_text(relation, vetted::name);
+      end if;
+      select * into one from realtime._would(named.identity, named.name, rows, condition, vetted, claims[i]);
+      visible := one.visible;
+      -- What the policies raise about one row says nothing about the others.
+      for r in 1 .. case when one.code is not null then many else 0 end loop
+        exit when one.code in ('57014', '55P03') or clock_timestamp() > late;
+        select * into one from realtime._would(named.identity, named.name, rows[r : r], condition, vetted, claims[i]);
+        visible := case when one.visible <> '{}' then visible || r else visible end;
+      end loop;
+      return next;
+      exit when one.code in ('57014', '55P03');  -- the timer fires once a statement: the next slow policy would run without one
+    end loop;
+    raise exception using errcode = 'RB001';
+  exception when query_canceled or assert_failure or others then null;  -- of whom nothing was said, nothing can be told
+  end;
+  if exists (select from pg_prepared_statements where name = 'realtime_would') then
+    deallocate realtime_would;
+  end if;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._still(oid, text[], text[], int, text[], text[]) is
+  'Which of rows that are gone users would see if they were still there: places from 1, for one group per position of roles and claims. vals has the attributes of the first row, then of the second, …; of others they are null. Who or what is not mentioned would not, or it cannot be told.';
+
+revoke execute on function
+  realtime._reading_text(oid, name),
+  realtime._would(text, text, text[], text, text, text),
+  realtime._still(oid, text[], text[], int, text[], text[])
+  from public;
+
+-- +goose Down
+set local lock_timeout = '5s';
+drop function realtime._still(oid, text[], text[], int, text[], text[]);
+drop function realtime._would(text, text, text[], text, text, text);
+drop function realtime._reading_text(oid, name);
