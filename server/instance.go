@@ -321,6 +321,7 @@ func (in *instance) run(ctx context.Context) error {
 // open lets clients in: this server has the lease.
 func (in *instance) open() {
 	in.house.hurry()
+	in.feed.Hurry() // the one before may have heard by the WAL
 	in.sockets.Resume()
 }
 

@@ -151,6 +151,7 @@ type Feed struct {
 
 	lease lease
 	wake  chan struct{} // the inbox has something
+	hurry chan struct{} // a heartbeat is wanted
 }
 
 // New prepares a feed.
@@ -173,7 +174,7 @@ func New(o Options) *Feed {
 	o.Metrics.FeedSource.WithLabelValues("notify").Set(1)
 	o.Metrics.FeedSource.WithLabelValues("wal").Set(0)
 	return &Feed{
-		options: o, seen: newSeen(), wake: make(chan struct{}, 1), fences: map[string]*fence{}, beaten: map[string]time.Time{}, waiting: map[int]func(){},
+		options: o, seen: newSeen(), wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), fences: map[string]*fence{}, beaten: map[string]time.Time{}, waiting: map[int]func(){},
 		lease: lease{began: time.Now()},
 	}
 }
@@ -201,6 +202,14 @@ func (f *Feed) Run(ctx context.Context) error {
 // Hearing tells whether the feed is proven to hear, at this very moment. It is cheap, and may say no before the sink is
 // told: after this process was stopped for a while, whoever wakes up first must know.
 func (f *Feed) Hearing() bool { return f.lease.holds(time.Now()) }
+
+// Hurry has a heartbeat sent now: this server has a place among those that serve, and finds out what that changes.
+func (f *Feed) Hurry() {
+	select {
+	case f.hurry <- struct{}{}:
+	default:
+	}
+}
 
 // WhenHearing calls then once the feed hears, at once if it does. The returned function takes the wish back.
 func (f *Feed) WhenHearing(then func()) (cancel func()) {

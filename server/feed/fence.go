@@ -97,6 +97,8 @@ func (f *Feed) beats(ctx context.Context) {
 			return
 		case <-tick.C:
 			f.sendBeat(ctx, f.NewFence())
+		case <-f.hurry:
+			f.sendBeat(ctx, f.NewFence())
 		}
 	}
 }

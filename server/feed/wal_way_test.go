@@ -119,6 +119,25 @@ func TestWayAfterTheLastWhoHeardTheWAL(t *testing.T) {
 	}
 }
 
+// A server that is given a place need not wait for its next heartbeat to have messages said so that it hears them.
+func TestPlaceAfterOneWhoHeardTheWAL(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := &bundle{db: db}
+	b.exec(t, `insert into realtime._nodes (id, name, started_at, expires_at) values ('killed', 'test', now(), now() + interval '1 d')`)
+	b.exec(t, `select realtime._hear('killed', 'both'), realtime._hear('killed', 'wal')`)
+	b = startWith(t, db, db.URL, nil, func(o *feed.Options) {
+		o.Node = node
+		o.Heartbeat, o.DeafAfter = time.Hour, 5*time.Hour
+	})
+	b.exec(t, `delete from realtime._nodes; insert into realtime._nodes (id, name, started_at, expires_at) values ('`+node+`', 'test', now(), now() + interval '1 d')`)
+	b.exec(t, `select realtime.send('1', 'e', 't')`)
+	b.Hurry()
+	if said := messagesOf(b.await(t, "message t e true 1")); !slices.Equal(said, sent(1)) || b.way(t) != 0 {
+		t.Errorf("said %q; way %d", said, b.way(t))
+	}
+}
+
 // A way that nobody sets is the WAL.
 func TestWaySetByHand(t *testing.T) {
 	t.Parallel()
