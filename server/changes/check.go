@@ -10,12 +10,16 @@ import (
 	"sync"
 	"time"
 
+	"rowcast/server/postgres"
 	"rowcast/server/protocol"
 )
 
 const (
-	// checkers is how many connections of the pool checks use at a time.
+	// checkers is how many connections of the pool checks use at a time; and one more those that have Postgres read a pattern, which may
+	// take its time: whoever subscribes writes it.
 	checkers = 2
+	// maxSlowChecks is how often a subscription is checked whose check takes too long.
+	maxSlowChecks = 3
 	// checkWave is how many subscriptions are checked together: those of the same role and entries cost no more than one.
 	checkWave = 500
 	// minRecheck and maxRecheck are between checks of a subscription while the database does not answer.
@@ -24,9 +28,24 @@ const (
 
 // checks are the subscriptions that wait to be checked, and the workers that do it.
 type checks struct {
+	plain, patterns lane
+	running         sync.WaitGroup
+}
+
+// lane is a queue of subscriptions that wait to be checked.
+type lane struct {
 	waiting []*Subscription
-	busy    int
-	running sync.WaitGroup
+	busy    int // workers
+}
+
+// laneOf is where a subscription waits.
+func (c *checks) laneOf(s *Subscription) *lane {
+	for _, e := range s.Entries {
+		if slices.ContainsFunc(e.Filter, func(c Condition) bool { return c.Op == Match || c.Op == IMatch }) {
+			return &c.patterns
+		}
+	}
+	return &c.plain
 }
 
 // inquiry is what is asked about one subscription.
@@ -35,6 +54,7 @@ type inquiry struct {
 	round   int
 	role    string
 	entries []Entry
+	last    bool // it is not asked again if this takes too long
 }
 
 // finding is the answer.
@@ -51,25 +71,30 @@ type finding struct {
 // check has a subscription looked at; an older check does not count any more.
 func (l *loop) check(s *Subscription) {
 	s.round++
-	l.checks.waiting = append(l.checks.waiting, s)
+	waits := l.checks.laneOf(s)
+	waits.waiting = append(waits.waiting, s)
 	l.wake()
 }
 
 func (l *loop) startChecks() {
-	c := &l.checks
-	for len(c.waiting) > 0 && c.busy < checkers {
+	l.startLane(&l.checks.plain, checkers)
+	l.startLane(&l.checks.patterns, 1)
+}
+
+func (l *loop) startLane(c *lane, workers int) {
+	for len(c.waiting) > 0 && c.busy < workers {
 		var asked []inquiry
 		n := min(len(c.waiting), checkWave)
 		for _, s := range c.waiting[:n] {
 			if !s.ended.Load() {
-				asked = append(asked, inquiry{s, s.round, s.Role, s.Entries})
+				asked = append(asked, inquiry{s, s.round, s.Role, s.Entries, s.failures >= maxSlowChecks-1 && !s.active})
 			}
 		}
 		if c.waiting = slices.Clone(c.waiting[n:]); len(asked) == 0 {
 			continue
 		}
 		c.busy++
-		c.running.Go(func() {
+		l.checks.running.Go(func() {
 			findings := newWave(l.Options).all(l.ctx, asked)
 			l.mail.post(func() {
 				c.busy--
@@ -221,7 +246,11 @@ func (c *wave) table(ctx context.Context, f *finding, e *Entry, oid uint32) (pro
 	answer, ok := c.entries[key]
 	if !ok {
 		c.Metrics.ChangesQuestions.WithLabelValues("check").Inc()
-		if answer, err = check(ctx, c, f.role, c.BypassRoles, t, e); err != nil {
+		answer, err = check(ctx, c, f.role, c.BypassRoles, t, e)
+		if postgres.SQLState(err) == "57014" && f.last { // it is not the database, or not only
+			answer, err = checked{Code: "57014", Problem: "canceling statement due to statement timeout"}, nil
+		}
+		if err != nil {
 			return "", err
 		}
 		c.entries[key] = answer
