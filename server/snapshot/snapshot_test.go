@@ -128,3 +128,33 @@ func FuzzWiden(f *testing.F) {
 		}
 	})
 }
+
+func TestGained(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		before, later string
+		want          []XID
+	}{
+		{"100:100:", "100:100:", nil},
+		{"100:100:", "103:103:", []XID{100, 101, 102}},
+		{"100:105:100,103", "103:107:103,106", []XID{100, 105}},
+		{"103:107:103,106", "100:105:100,103", nil},
+		{"100:105:100,103", "105:105:", []XID{100, 103}},
+	} {
+		before, err := Parse(tt.before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		later, err := Parse(tt.later)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.Collect(before.Gained(later))
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("from %s to %s: %v, want %v", tt.before, tt.later, got, tt.want)
+		}
+		for range before.Gained(later) { // and no more than is asked for
+			break
+		}
+	}
+}
