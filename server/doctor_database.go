@@ -132,18 +132,18 @@ func checkListenRole(ctx context.Context, p *patient) []lint.Finding {
 	if p.ListenDatabaseURL == p.DatabaseURL || p.reach(ctx) != nil {
 		return nil
 	}
-	role := func(url string) (name string, replicates bool, err error) {
+	role := func(url string) (name string, replicates, wanted bool, err error) {
 		err = postgres.Inspect(ctx, url, inspectLimits, func(ctx context.Context, tx pgx.Tx) error {
-			return tx.QueryRow(ctx, sql.ReplicationRole).Scan(&name, &replicates)
+			return tx.QueryRow(ctx, sql.ReplicationRole, p.Publication, p.FeedSource).Scan(&name, &replicates, &wanted)
 		})
-		return name, replicates, err
+		return name, replicates, wanted, err
 	}
-	own, _, err := role(p.DatabaseURL)
+	own, _, _, err := role(p.DatabaseURL)
 	if err != nil {
 		return nil
 	}
-	listens, replicates, err := role(p.ListenDatabaseURL)
-	if err != nil || listens == own || replicates { // listen_unheard says why it does not answer
+	listens, replicates, wanted, err := role(p.ListenDatabaseURL)
+	if err != nil || listens == own || replicates || !wanted { // listen_unheard says why it does not answer
 		return nil
 	}
 	name := pgx.Identifier{listens}.Sanitize()

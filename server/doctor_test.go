@@ -77,6 +77,9 @@ func TestDoctorChecks(t *testing.T) {
 	}
 	elsewhere := pgtest.New(t)
 	listener := good.NewRole(t, "login")
+	if _, found := diagnose(t, append(healthy(good), "LISTEN_DATABASE_URL="+good.As(listener), "FEED_SOURCE=notify"), "--check", "listen_role"); len(found) > 0 {
+		t.Errorf("nobody reads the WAL: %+v", found)
+	}
 	tested := map[string]bool{}
 	for _, tt := range []struct {
 		check        string
