@@ -78,41 +78,66 @@ comment on function realtime._valid(text, text[]) is 'The texts of a type; null 
 -- tell nothing (leakproof) may come before the policies; where there is none, as for enum and numeric, Postgres judges all
 -- rows anyway, and does it once.
 -- +goose StatementBegin
-create function realtime._lookup(relation oid, key text[], keys text[], wanted text[]) returns text
+create function realtime._lookup_parts(relation oid, key text[], wanted text[],
+    out single text, out matched text[], out types text[], out head text, out arrays text[], out tail text)
   language plpgsql stable as $$
 declare
-  target  text := (select case when relkind = 'p' then '' else 'only ' end from pg_class where oid = relation)  -- a child's row is no row of its parent
-                  || (pg_identify_object('pg_class'::regclass, relation, 0)).identity;                          -- its name as of now, whatever the snapshot
-  n       int  := cardinality(keys) / cardinality(key);
-  types   oid[] := array(
+  target text := (select case when relkind = 'p' then '' else 'only ' end from pg_class where oid = relation)  -- a child's row is no row of its parent
+                 || (pg_identify_object('pg_class'::regclass, relation, 0)).identity;                          -- its name as of now, whatever the snapshot
+  bases  oid[] := array(
     select realtime._base_type(a.atttypid) from unnest(key) with ordinality as k (name, i) join pg_attribute a on a.attrelid = relation and a.attname = k.name order by k.i);
-  listed  boolean := not exists (select from unnest(types) as k (type) join pg_type t on t.oid = k.type where t.typarray = 0 or t.typtype = 'c');  -- else unnest() would take the key itself apart
-  names   text := (select string_agg(format('k%s', c), ', ' order by c) from generate_subscripts(key, 1) as c);
-  rows    text := case when listed then (  -- half as dear as VALUES
-      select format('unnest(%s) with ordinality as u (%s, n)', string_agg(format('%L::%s', keys[(c - 1) * n + 1 : c * n], realtime._type_name(t.typarray)), ', ' order by c), names)
-        from generate_subscripts(key, 1) as c join pg_type t on t.oid = types[c])
-    else (
-      select format('(values %s) as u (%s, n)', string_agg(format('(%s, %s)', (
-               select string_agg(format('%L::%s', keys[(c - 1) * n + r], realtime._type_name(types[c])), ', ' order by c) from generate_subscripts(key, 1) as c), r), ', ' order by r), names)
-        from generate_series(1, n) as r) end;
-  matched text := (select string_agg(format('t.%I %s u.k%s', key[c], realtime._operator(types[c], '='), c), ' and ' order by c) from generate_subscripts(key, 1) as c);
-  quiet   boolean := exists (
-    select from unnest(types) as k (type) join pg_operator o on o.oprname = '=' and o.oprleft = k.type and o.oprright = k.type join pg_proc p on p.oid = o.oprcode where p.proleakproof)
-    or types && array['varchar'::regtype::oid];
+  values text := nullif(format('array[%s]', array_to_string(wanted, ', ')), 'array[]');
+  quiet  boolean := exists (
+    select from unnest(bases) as k (type) join pg_operator o on o.oprname = '=' and o.oprleft = k.type and o.oprright = k.type join pg_proc p on p.oid = o.oprcode where p.proleakproof)
+    or bases && array['varchar'::regtype::oid];
+  equal  text;
 begin
-  return format(case when quiet
-    then 'select array_agg(u.n order by u.n), %4$s from %1$s cross join lateral (select %5$s as w from %2$s as t where %3$s limit 1) as x'
-    else 'select array_agg(u.n order by u.n), %4$s from %1$s join %2$s as t on %3$s cross join lateral (select %5$s as w) as x' end,
-    rows, target, matched,
-    case when wanted = '{}' then 'null' else 'array_agg(x.w order by u.n)' end,
-    case when wanted = '{}' then 'null' else format('array[%s]', array_to_string(wanted, ', ')) end);
+  types := array(select realtime._type_name(k.type) from unnest(bases) with ordinality as k (type, i) order by k.i);
+  if not exists (select from unnest(bases) as k (type) join pg_type t on t.oid = k.type where t.typarray = 0 or t.typtype = 'c') then  -- else unnest() would take the key itself apart
+    arrays := array(select realtime._type_name(t.typarray) from unnest(bases) with ordinality as k (type, i) join pg_type t on t.oid = k.type order by k.i);
+  end if;
+  matched := array(select format('t.%I %s ', key[c], realtime._operator(bases[c], '=')) from generate_subscripts(key, 1) as c order by c);
+  equal := (select string_agg(concat(matched[c], 'u.k', c), ' and ' order by c) from generate_subscripts(key, 1) as c);
+  single := format('select array[1], %s from %s as t where ', coalesce('array[' || values || ']', 'null'), target);
+  head := format('select array_agg(u.n order by u.n), %s from ', case when values is null then 'null' else 'array_agg(x.w order by u.n)' end);
+  tail := format(case when quiet
+    then ' as u (%1$s, n) cross join lateral (select %2$s as w from %3$s as t where %4$s limit 1) as x'
+    else ' as u (%1$s, n) join %3$s as t on %4$s cross join lateral (select %2$s as w) as x' end,
+    (select string_agg(concat('k', c), ', ' order by c) from generate_subscripts(key, 1) as c), coalesce(values, 'null'), target, equal);
 end $$;
 -- +goose StatementEnd
-comment on function realtime._lookup(oid, text[], text[], text[]) is
-  'The statement that looks for rows by their key. keys has all values of the first key column, then of the second, …; wanted are expressions of row t. It gives the places of the keys that were found, and of each what was wanted.';
+comment on function realtime._lookup_parts(oid, text[], text[]) is 'What _lookup puts together, whatever the keys: to find it out takes longer than to look. wanted are expressions of row t.';
 
 -- +goose StatementBegin
-create function realtime._look(relation oid, query text, always boolean, role text, claims text,
+create function realtime._lookup(single text, matched text[], types text[], head text, arrays text[], tail text, keys text[]) returns text
+  language plpgsql immutable as $$
+declare
+  width int := cardinality(types);
+  n     int := cardinality(keys) / width;
+  built text;
+begin
+  if n = 1 then  -- a third as dear
+    for c in 1 .. width loop
+      built := concat(built || ' and ', matched[c], format('%L::%s', keys[c], types[c]));
+    end loop;
+    return concat(single, built, ' limit 1');
+  elsif arrays is not null then  -- half as dear as VALUES
+    for c in 1 .. width loop
+      built := concat(built || ', ', format('%L::%s', keys[(c - 1) * n + 1 : c * n], arrays[c]));
+    end loop;
+    return concat(head, 'unnest(', built, ') with ordinality', tail);
+  end if;
+  built := (select string_agg(format('(%s, %s)', (
+      select string_agg(format('%L::%s', keys[(c - 1) * n + r], types[c]), ', ' order by c) from generate_series(1, width) as c), r), ', ' order by r)
+    from generate_series(1, n) as r);
+  return concat(head, '(values ', built, ')', tail);
+end $$;
+-- +goose StatementEnd
+comment on function realtime._lookup(text, text[], text[], text, text[], text, text[]) is
+  'The statement that looks for rows by their key, of _lookup_parts. keys has all values of the first key column, then of the second, …. It gives the places of the keys that were found, and of each what was wanted.';
+
+-- +goose StatementBegin
+create function realtime._look(relation oid, query text, bound boolean, unbound boolean, role text, claims text,
     out row_security boolean, out visible int[], out texts text[], out code text, out reason text)
   language plpgsql as $$
 #variable_conflict use_variable
@@ -125,7 +150,7 @@ begin
   begin
     worn := realtime._become('', role, claims, '{}');
     row_security := row_security_active(relation);
-    if query is not null and (row_security or always) then
+    if query is not null and (row_security and bound or not row_security and unbound) then
       execute query into visible, texts;
       visible := coalesce(visible, '{}');
     end if;
@@ -138,11 +163,11 @@ begin
   end;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._look(oid, text, boolean, text, text) is
-  'Runs what _lookup gave, as a user whom policies bind, or always. row_security: whether they do on this table; null where not even that could be told. code: the SQLSTATE that it ended in.';
+comment on function realtime._look(oid, text, boolean, boolean, text, text) is
+  'Runs what _lookup gave as a user, if policies bind him, or if they do not. row_security: whether they do on this table; null where not even that could be told. code: the SQLSTATE that it ended in.';
 
 -- +goose StatementBegin
-create function realtime._visible(relation oid, key text[], keys text[], roles text[], claims text[], bypass_roles text[], wanted text[])
+create function realtime._visible(relation oid, key text[], keys text[], roles text[], claims text[], bypass_roles text[], wanted text[], about text[])
   returns table (grp int, refusal text, missing text, columns text[], row_security boolean, visible int[], texts text[], failed int[], code text, reason text)
   language plpgsql as $$
 #variable_conflict use_variable
@@ -159,7 +184,13 @@ declare
   lacking  text;
   readable text[];
   shown    text[];     -- what is wanted, as far as the role may read it
-  query    text;
+  parts    record;     -- of the statements that look for rows, for all of this role
+  ready    boolean;    -- these are known
+  query    text;       -- the one about all keys
+  own      text;       -- the one that is asked
+  theirs   text[];     -- the keys that it is about
+  places   int[];      -- of these among all
+  several  int;        -- how many these are
   sifted   boolean := false;  -- keys that are none of their types' have been taken out
   one      record;
 begin
@@ -170,7 +201,7 @@ begin
     if i = 1 or vetted is distinct from roles[i] then
       vetted := roles[i];
       refused := realtime._role_refusal(vetted::name, bypass_roles);
-      query := null; lacking := null;
+      query := null; lacking := null; ready := false;
       if refused is null and there then
         lacking := realtime._missing_grant(vetted::name, relation, key);
         readable := array(select attname::text from pg_attribute
@@ -192,13 +223,26 @@ begin
       continue;
     end if;
     columns := readable; missing := lacking;
+    places := about[i]::int[];
+    several := coalesce(cardinality(places), many);
 
     loop
-      if query is null and missing is null and many > 0 then
-        query := realtime._lookup(relation, key, keys, shown);
+      own := null;
+      if missing is null and several > 0 then
+        if not ready then
+          select * into parts from realtime._lookup_parts(relation, key, shown);
+          ready := true;
+        end if;
+        if places is null then
+          query := coalesce(query, realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, keys));
+          own := query; theirs := keys;
+        else
+          theirs := array(select keys[(c - 1) * many + p] from generate_subscripts(key, 1) as c cross join unnest(places) with ordinality as o (p, i) order by c, o.i);
+          own := realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, theirs);
+        end if;
       end if;
-      select * into row_security, visible, texts, code, reason from realtime._look(relation, query, wanted <> '{}', vetted, claims[i]);
-      exit when sifted or code is null or code not like '22%' or query is null;
+      select * into row_security, visible, texts, code, reason from realtime._look(relation, own, claims[i] is not null, wanted <> '{}', vetted, coalesce(claims[i], '{}'));
+      exit when sifted or code is null or code not like '22%' or own is null;
       sifted := true; query := null;
       for c in 1 .. cardinality(key) loop
         keys := keys[: (c - 1) * many] || realtime._valid((
@@ -207,14 +251,15 @@ begin
     end loop;
 
     -- What the policies raise about one row says nothing about the others.
-    if code not in ('57014', '55P03') and row_security is not null and many > 1 then
+    if code not in ('57014', '55P03') and row_security is not null and several > 1 then
       visible := '{}'; failed := '{}';
-      for k in 1 .. many loop
+      for k in 1 .. several loop
         if clock_timestamp() > late then
           failed := failed || k;
           continue;
         end if;
-        select * into one from realtime._look(relation, realtime._lookup(relation, key, array(select keys[(c - 1) * many + k] from generate_subscripts(key, 1) as c order by c), shown), true, vetted, claims[i]);
+        own := realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, array(select theirs[(c - 1) * several + k] from generate_subscripts(key, 1) as c order by c));
+        select * into one from realtime._look(relation, own, claims[i] is not null, true, vetted, coalesce(claims[i], '{}'));
         if one.code is not null then
           failed := failed || k; code := one.code; reason := one.reason;
           exit when code in ('57014', '55P03');
@@ -233,12 +278,16 @@ begin
     if failed = '{}' then  -- one by one they do not raise
       failed := null; code := null; reason := null;
     end if;
+    if places is not null then
+      visible := case when visible is not null then array(select places[u.at] from unnest(visible) with ordinality as u (at, n) order by u.n) end;
+      failed := case when failed is not null then array(select places[u.at] from unnest(failed) with ordinality as u (at, n) order by u.n) end;
+    end if;
     return next;
   end loop;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._visible(oid, text[], text[], text[], text[], text[], text[]) is
-  'Which rows of a table somebody may see, for one group of users per position of roles and claims; sorted by role, it costs least. See _lookup for keys. refusal: of the role; missing: the grant it takes to ask; visible: places among keys, null where row level security does not apply; texts: of each visible row, in this order, the wanted columns. code: an SQLSTATE, refused because of it; where there is failed, only at these places. Groups at the end without a row were not asked, because of the timeout of the one before them (57014, 55P03).';
+comment on function realtime._visible(oid, text[], text[], text[], text[], text[], text[], text[]) is
+  'Which rows of a table somebody may see, for one group of users per position of roles and claims; sorted by role, it costs least. See _lookup for keys; about: the places of the only keys that a group is asked about, as the text of an int[], null for all. Claims that are null stand for what all users of a role have in common: they are asked about rows only where policies do not bind the role. refusal: of the role; missing: the grant it takes to ask; visible: places among keys, null where row level security does not apply; texts: of each visible row, in this order, the wanted columns. code: an SQLSTATE, refused because of it; where there is failed, only at these places. Groups at the end without a row were not asked, because of the timeout of the one before them (57014, 55P03).';
 
 create function realtime._policies_digest(relations oid[], functions oid[]) returns text
   language sql stable as $$
@@ -249,6 +298,15 @@ create function realtime._policies_digest(relations oid[], functions oid[]) retu
 $$;
 comment on function realtime._policies_digest(oid[], oid[]) is
   'Whether what the policies of relations say is the same as before. What was written again has another xmin, also where it is as it was.';
+
+create function realtime._holders(relations oid[], roles text[]) returns text[]
+  language sql stable as $$
+  select array(select concat_ws(' ', a.rolname, o.oid)
+    from pg_roles a join pg_roles o on o.oid in (select unnest(p.polroles) from pg_policy p where p.polrelid = any (relations))
+   where a.rolname = any (roles::name[]) and pg_has_role(a.oid, o.oid, 'usage') order by 1)
+$$;
+comment on function realtime._holders(oid[], text[]) is
+  'Which of the roles have the privileges of roles that policies of relations are for; so those policies are theirs, too.';
 
 -- +goose StatementBegin
 create function realtime._comparison(type oid, op text, operand text[]) returns text
@@ -437,10 +495,12 @@ revoke execute on function
   realtime._operator(oid, text),
   realtime._missing_grant(name, oid, text[]),
   realtime._valid(text, text[]),
-  realtime._lookup(oid, text[], text[], text[]),
-  realtime._look(oid, text, boolean, text, text),
-  realtime._visible(oid, text[], text[], text[], text[], text[], text[]),
+  realtime._lookup_parts(oid, text[], text[]),
+  realtime._lookup(text, text[], text[], text, text[], text, text[]),
+  realtime._look(oid, text, boolean, boolean, text, text),
+  realtime._visible(oid, text[], text[], text[], text[], text[], text[], text[]),
   realtime._policies_digest(oid[], oid[]),
+  realtime._holders(oid[], text[]),
   realtime._comparison(oid, text, text[]),
   realtime._check_entry(text, oid, text[], jsonb, text[], text[]),
   realtime._matches(oid, text, text, text[], text[]),
@@ -456,9 +516,11 @@ drop function realtime._render(oid[], text[]);
 drop function realtime._matches(oid, text, text, text[], text[]);
 drop function realtime._check_entry(text, oid, text[], jsonb, text[], text[]);
 drop function realtime._comparison(oid, text, text[]);
-drop function realtime._visible(oid, text[], text[], text[], text[], text[], text[]);
-drop function realtime._look(oid, text, boolean, text, text);
-drop function realtime._lookup(oid, text[], text[], text[]);
+drop function realtime._visible(oid, text[], text[], text[], text[], text[], text[], text[]);
+drop function realtime._look(oid, text, boolean, boolean, text, text);
+drop function realtime._lookup(text, text[], text[], text, text[], text, text[]);
+drop function realtime._lookup_parts(oid, text[], text[]);
+drop function realtime._holders(oid[], text[]);
 drop function realtime._policies_digest(oid[], oid[]);
 drop function realtime._valid(text, text[]);
 drop function realtime._missing_grant(name, oid, text[]);

@@ -1,4 +1,4 @@
--- What the policies of a table say about who may see a row, with all that they read: $1 its oid. As text in which only what is
+-- What the policies of a table say about who may see a row, with all that they read: $1 its oid, $2 the roles of those who ask. As text in which only what is
 -- in pg_catalog has no schema. Beside it, which relations and functions that depends on, and their digest; and which columns of the
 -- table itself its own policies look at.
 with recursive path as materialized (
@@ -21,29 +21,42 @@ with recursive path as materialized (
 ), routine as (
   select f.*, ns.nspname from walk w join pg_catalog.pg_proc f on f.oid = w.objid join pg_catalog.pg_namespace ns on ns.oid = f.pronamespace
    where w.classid = 'pg_catalog.pg_proc'::regclass
+), holders as materialized (  -- asked once: what is made of it here is what its digest says
+  select realtime._holders(array(select r.oid from relation r), $2::text[]) as all
 )
 select jsonb_build_object(
   'policies', coalesce((
     select jsonb_agg(jsonb_build_object('table', jsonb_build_object('schema', r.nspname, 'name', r.relname), 'name', p.polname,
+             'restrictive', not p.polpermissive,
+             'appliesTo', array(select u.role from unnest($2::text[]) as u (role) where p.polroles = '{0}' or exists (
+               select from unnest(p.polroles) as o (oid) where concat_ws(' ', u.role, o.oid) = any (holders.all))),
              'expressions', jsonb_path_query_array(jsonb_build_array(pg_catalog.pg_get_expr(p.polqual, p.polrelid, not path.is_set)), '$[*] ? (@ != null)'))
              order by r.nspname, r.relname, p.polname)
-      from path cross join walk w join pg_catalog.pg_policy p on p.oid = w.objid join relation r on r.oid = p.polrelid
+      from path cross join holders cross join walk w join pg_catalog.pg_policy p on p.oid = w.objid join relation r on r.oid = p.polrelid
      where w.classid = 'pg_catalog.pg_policy'::regclass), '[]'),
-  'tables', coalesce((select jsonb_agg(jsonb_build_object('schema', r.nspname, 'name', r.relname, 'kind', r.relkind)) from relation r), '[]'),
+  'root', (select jsonb_build_object('schema', r.nspname, 'name', r.relname) from relation r where r.oid = $1::bigint::oid),
+  'tables', coalesce((
+    select jsonb_agg(jsonb_build_object('schema', r.nspname, 'name', r.relname, 'kind', r.relkind,
+             'columns', coalesce((
+               select jsonb_agg(jsonb_build_object('name', a.attname, 'type', case when tn.nspname = 'pg_catalog' and t.typtype = 'b' then t.typname else '' end) order by a.attnum)
+                 from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
+                where a.attrelid = r.oid and r.oid = $1::bigint::oid and a.attnum > 0 and not a.attisdropped), '[]')))
+      from relation r), '[]'),
   -- Without arguments, in SQL, as the caller and with the caller's settings; and of a type that makes nothing else of the result.
   'functions', coalesce((
-    select jsonb_agg(jsonb_build_object('schema', f.nspname, 'name', f.proname,
+    select jsonb_agg(jsonb_build_object('schema', f.nspname, 'name', f.proname, 'returns', pg_catalog.format_type(f.prorettype, null),
              'body', case when path.is_set then coalesce(pg_catalog.pg_get_function_sqlbody(f.oid), f.prosrc) end))
       from path cross join routine f join pg_catalog.pg_language l on l.oid = f.prolang
      where l.lanname = 'sql' and f.prokind = 'f' and f.pronargs = 0 and not f.prosecdef and not f.proretset and f.proconfig is null
-       and f.prorettype in ('pg_catalog.text'::regtype, 'pg_catalog.uuid'::regtype, 'pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype)), '[]'),
+       and f.prorettype in ('pg_catalog.text'::regtype, 'pg_catalog.uuid'::regtype, 'pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype,
+                            'pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)), '[]'),
   'called', coalesce((select jsonb_agg(jsonb_build_object('schema', f.nspname, 'name', f.proname)) from routine f), '[]'),
   'enums', coalesce((
     select jsonb_agg(jsonb_build_object('schema', ns.nspname, 'name', t.typname))
       from walk w join pg_catalog.pg_type t on t.oid = w.objid join pg_catalog.pg_namespace ns on ns.oid = t.typnamespace
      where w.classid = 'pg_catalog.pg_type'::regclass and t.typtype = 'e'), '[]')),
   array(select r.oid::bigint from relation r order by 1), array(select f.oid::bigint from routine f order by 1),
-  realtime._policies_digest(array(select r.oid from relation r), array(select f.oid from routine f)),
+  concat_ws(' ', realtime._policies_digest(array(select r.oid from relation r), array(select f.oid from routine f)), md5((select holders.all::text from holders))),
   -- A whole row (varattno 0) is all of them, and no dependency is recorded of it.
   array(select a.attname::text from pg_catalog.pg_attribute a
          where a.attrelid = $1::bigint::oid and a.attnum > 0 and not a.attisdropped and exists (

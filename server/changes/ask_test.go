@@ -85,7 +85,7 @@ func (s *stage) table(name string) *Table {
 
 func (s *stage) visible(t *Table, keys [][]string, groups []Group, wanted ...string) []Seen {
 	s.Helper()
-	seen, err := s.view.visible(s.Context(), t, keys, groups, wanted)
+	seen, err := s.view.visible(s.Context(), t, keys, groups, nil, wanted)
 	if err != nil {
 		s.Fatal(err)
 	}

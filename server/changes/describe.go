@@ -1,6 +1,11 @@
 package changes
 
-import "rowcast/server/wal"
+import (
+	"slices"
+
+	"rowcast/server/rights/aim"
+	"rowcast/server/wal"
+)
 
 // What the catalogs say of the tables that rows come from.
 
@@ -9,6 +14,9 @@ func (t *trial) describe(b *batch) error {
 	var fresh []*wal.Relation
 	named := map[*wal.Relation]bool{} // a table that is altered is named twice
 	see := func(r *wal.Relation) {
+		if t.sources[r] != nil && t.sources[r].outgrown() {
+			t.forgetSource(r)
+		}
 		if r != nil && t.sources[r] == nil && !named[r] {
 			fresh = append(fresh, r)
 		}
@@ -79,7 +87,7 @@ func (t *trial) describeOne(r *wal.Relation) (*source, error) {
 // knownTable is a table with what its policies can tell users apart by.
 func (t *trial) knownTable(r *wal.Relation, is *Table) (*table, error) {
 	t.asked("policies")
-	by, err := readPolicies(t.ctx, t.Pool, is.OID)
+	by, err := readPolicies(t.ctx, t.Pool, is.OID, t.roles()...)
 	if err != nil {
 		return nil, err
 	}
@@ -89,5 +97,19 @@ func (t *trial) knownTable(r *wal.Relation, is *Table) (*table, error) {
 	}
 	made := newTable(r, is)
 	made.policies = by
+	if !slices.Equal(by.names, columnNames(is)) || slices.Contains(made.place, -1) || !slices.IsSorted(made.place) {
+		by.ties = aim.Ties{} // columns are renamed meanwhile: a name may mean another one to each
+	}
 	return made, nil
+}
+
+// roles are those of all subscribers.
+func (l *loop) roles() (all []string) {
+	for s := range l.subs {
+		if !slices.Contains(all, s.Role) {
+			all = append(all, s.Role)
+		}
+	}
+	slices.Sort(all)
+	return all
 }

@@ -15,24 +15,27 @@ import (
 
 // askFront asks which of the rows everyone concerned sees, and fills in what the WAL lacks of them.
 func (t *trial) askFront(h *hearing) error {
-	h.sortGroups()
-	seen, err := t.visible(t.front, h.Table, h.keys, h.groups, h.wanted)
+	h.addScouts()
+	h.who.sort()
+	seen, err := t.visible(t.front, h.Table, h.keys, h.who.groups, h.who.about, h.wanted)
 	if err != nil {
 		return err
 	}
 	if !h.blind && len(h.keys) > 0 && slices.ContainsFunc(seen, h.isBlind) { // it stays so, as a rule: this is asked once
 		h.blind = true
 		h.wanted = columnNames(h.Table)
-		if seen, err = t.visible(t.front, h.Table, h.keys, h.groups, h.wanted); err != nil {
+		if seen, err = t.visible(t.front, h.Table, h.keys, h.who.groups, h.who.about, h.wanted); err != nil {
 			return err
 		}
 	}
 	h.sights = make([]sight, len(seen))
 	for i := range seen {
+		g := h.who.groups[i]
 		h.sights[i] = newSight(h, &seen[i], h.wanted)
-		h.groups[i].slow = seen[i].Undecided && (seen[i].Code != "" || h.groups[i].slow)
+		g.slow = seen[i].Undecided && (seen[i].Code != "" || g.slow)
 		h.bound = h.bound || seen[i].RowSecurity
 		h.gone = h.gone || seen[i].Gone
+		h.meet(g, &h.sights[i])
 	}
 	h.fill()
 	return nil
@@ -41,22 +44,6 @@ func (t *trial) askFront(h *hearing) error {
 // isBlind tells whether a group sees rows by policies that look at a column which it may not read.
 func (h *hearing) isBlind(s Seen) bool {
 	return s.RowSecurity && len(s.Visible) > 0 && slices.ContainsFunc(h.policies.Columns, func(c string) bool { return !slices.Contains(s.Columns, c) })
-}
-
-// sortGroups has those asked about last whose policies took too long before: whoever comes behind them may not be.
-func (h *hearing) sortGroups() {
-	slices.SortFunc(h.groups, func(a, b *group) int {
-		switch {
-		case a.slow == b.slow:
-			return cmp.Compare(a.Role, b.Role)
-		case b.slow:
-			return -1
-		}
-		return 1
-	})
-	for i, g := range h.groups {
-		h.number[g] = i
-	}
 }
 
 // errPolicies: what is known of policies is of others than there are now.

@@ -65,8 +65,8 @@ func TestBatchesThatAreGivenUpAreAGap(t *testing.T) {
 			th := newTheater(t, nil, notes, partitions)
 			above, low := th.subscribed(service, `{"event":"*","schema":"public","table":"logs"}`), th.subscribed(service, `{"event":"*","schema":"public","table":"logs_low"}`)
 			other := th.subscribed(service, all)
-			broken := "function realtime._visible(oid, text[], text[], text[], text[], text[], text[]) rename to _blind"
-			mended := "function realtime._blind(oid, text[], text[], text[], text[], text[], text[]) rename to _visible"
+			broken := "function realtime._visible(oid, text[], text[], text[], text[], text[], text[], text[]) rename to _blind"
+			mended := "function realtime._blind(oid, text[], text[], text[], text[], text[], text[], text[]) rename to _visible"
 			if !known { // describing fails too
 				broken, mended = "function realtime._base_type(oid) rename to _blind", "function realtime._blind(oid) rename to _base_type"
 			}

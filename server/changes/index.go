@@ -28,8 +28,10 @@ type table struct {
 	groups     map[string]*group
 	byValue    map[int]map[string][]*audience // by a column, and the one value of it that they want
 	others     []*audience
-	visit      uint64            // of the last row that was matched
-	logged     map[string]saying // what the log said of a role
+	ties       map[string]map[*audience]struct{} // by role, those whose groups are tied
+	roles      map[string]int                    // how many groups there are of each
+	visit      uint64                            // of the last row that was matched
+	logged     map[string]saying                 // what the log said of a role
 }
 
 // audience are those who are given the identical frame for each change: on one topic, with the same entries, and in one
@@ -41,7 +43,8 @@ type audience struct {
 	texts   bool     // numbers as text
 	group   *group
 	seats   []*seat
-	keys    []valueKey // where it is in the table's byValue; nil: among the others
+	keys    []valueKey // where it is in the table's byValue
+	other   bool       // it is among the others
 	visited uint64
 	key     string
 }
@@ -68,13 +71,15 @@ type group struct {
 	audiences int
 	slow      bool // its policies took too long the last time
 	most      int  // how many rows they were done with then in the time of a question; 0: any number
+	tied      bool // policies hide from it every row that has none of the values
+	values    []valueKey
 }
 
 func newTable(r *wal.Relation, is *Table) *table {
 	t := &table{
 		Table: is, relation: r, place: make([]int, len(r.Columns)),
 		audiences: map[string]*audience{}, conditions: map[string]*condition{}, groups: map[string]*group{},
-		byValue: map[int]map[string][]*audience{}, logged: map[string]saying{},
+		byValue: map[int]map[string][]*audience{}, ties: map[string]map[*audience]struct{}{}, roles: map[string]int{}, logged: map[string]saying{},
 	}
 	for i, c := range r.Columns {
 		t.place[i] = is.column(c.Name)
@@ -173,8 +178,11 @@ func (t *table) seat(s *Subscription, like *audience) {
 	a := t.audiences[like.key]
 	if a == nil {
 		a, like.group = like, g
-		t.audiences[a.key], t.groups[g.key] = a, g
-		g.audiences++
+		t.audiences[a.key] = a
+		if g.audiences++; g.audiences == 1 {
+			t.groups[g.key] = g
+			t.roles[g.Role]++
+		}
 		t.file(a)
 	}
 	place := &seat{sub: s, table: t, audience: a, at: len(a.seats)}
@@ -188,24 +196,34 @@ func (t *table) groupOf(s *Subscription) *group {
 	if g := t.groups[key]; g != nil {
 		return g
 	}
-	return &group{Group: Group{Role: s.Role, Claims: s.Claims}, key: key}
+	g := &group{Group: Group{Role: s.Role, Claims: append([]byte{}, s.Claims...)}, key: key}
+	g.values, g.tied = t.tied(g.Group)
+	return g
 }
 
 // file makes an audience findable: by values, if each of its entries wants one value of a column, which only changes with
-// this value can match.
+// this value can match; or if there are only some that rows can have which it may see.
 func (t *table) file(a *audience) {
+	unfiled := false
 	for _, w := range a.wants {
 		for _, c := range w.filter {
 			c.uses++
 		}
 		if key, ok := w.onlyValue(); !ok {
-			a.keys = []valueKey{}
-		} else if (a.keys == nil || len(a.keys) > 0) && !slices.Contains(a.keys, key) {
+			unfiled = true
+		} else if !slices.Contains(a.keys, key) {
 			a.keys = append(a.keys, key)
 		}
 	}
-	if len(a.keys) == 0 {
+	switch {
+	case unfiled && a.group.tied:
+		a.keys = a.group.values
+	case unfiled:
+		a.keys, a.other = nil, true
 		t.others = append(t.others, a)
+	}
+	if a.group.tied {
+		t.tie(a)
 	}
 	for _, k := range a.keys {
 		if t.byValue[k.column] == nil {
@@ -251,7 +269,11 @@ func (t *table) drop(a *audience) {
 	delete(t.audiences, a.key)
 	if a.group.audiences--; a.group.audiences == 0 {
 		delete(t.groups, a.group.key)
+		if t.roles[a.group.Role]--; t.roles[a.group.Role] == 0 {
+			delete(t.roles, a.group.Role)
+		}
 	}
+	delete(t.ties[a.group.Role], a)
 	for _, w := range a.wants {
 		for _, c := range w.filter {
 			if c.uses--; c.uses == 0 {
@@ -259,7 +281,7 @@ func (t *table) drop(a *audience) {
 			}
 		}
 	}
-	if len(a.keys) == 0 {
+	if a.other {
 		t.others = removed(t.others, a)
 	}
 	for _, k := range a.keys {

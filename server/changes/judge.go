@@ -59,17 +59,18 @@ type state struct {
 type hearing struct {
 	*table
 	*Options
-	front  asker
-	rows   []*row
-	keys   [][]string
-	groups []*group       // who is asked about
-	number map[*group]int // in groups
-	sights []sight        // of each of the groups, now
-	rears  []*rear
-	wanted []string         // columns of the rows as they are now: those that policies look at, and those of which the WAL lacks values
-	still  map[stillOf]bool // who would see a row that is gone
-	bound  bool             // policies decide what somebody sees
-	gone   bool             // the table was dropped meanwhile
+	front         asker
+	rows          []*row
+	keys          [][]string
+	lacks         []int             // places of keys of rows of which the WAL lacks values
+	who           asking            // is asked about them
+	sights        []sight           // of each of the groups, now
+	sightsOfRoles map[string]*sight // what all groups of a role have in common: everything but rows
+	rears         []*rear
+	wanted        []string         // columns of the rows as they are now: those that policies look at, and those of which the WAL lacks values
+	still         map[stillOf]bool // who would see a row that is gone
+	bound         bool             // policies decide what somebody sees
+	gone          bool             // the table was dropped meanwhile
 }
 
 // judge has a batch asked about and told; false: it could not be, and is tried again.
@@ -168,10 +169,7 @@ func (t *trial) enter(it *item) {
 	if it.truncate != nil {
 		for _, relation := range it.truncate {
 			for _, table := range t.sources[relation].tables {
-				h := t.hearingOf(table)
-				for _, a := range table.audiences {
-					h.include(a.group)
-				}
+				t.hearingOf(table)
 			}
 		}
 		return
@@ -183,14 +181,21 @@ func (t *trial) enter(it *item) {
 		}
 		s := table.stateOf(&it.change)
 		t.follow(table, r, s)
-		matched := false
-		table.candidates(s.filtered(it.change.Kind), func(a *audience) {
-			if a.mayWant(it.change.Kind, s) {
-				matched = true
-				t.hearingOf(table).include(a.group)
+		values := s.filtered(it.change.Kind)
+		var h *hearing
+		table.candidates(values, func(a *audience) {
+			if !a.mayWant(it.change.Kind, s) {
+				return
+			}
+			if h == nil {
+				h = t.hearingOf(table)
+				h.add(r, s)
+			}
+			if s.place >= 0 && a.group.concerns(values) {
+				h.who.include(a.group, s.place)
 			}
 		})
-		if matched {
+		if h == nil && table.mayTie(it.change.Kind) {
 			t.hearingOf(table).add(r, s)
 		}
 	}
@@ -199,7 +204,7 @@ func (t *trial) enter(it *item) {
 func (t *trial) hearingOf(table *table) *hearing {
 	h := t.of[table]
 	if h == nil {
-		h = &hearing{table: table, Options: t.Options, front: t.front.view, number: map[*group]int{}}
+		h = &hearing{table: table, Options: t.Options, front: t.front.view, who: newAsking(), sightsOfRoles: map[string]*sight{}}
 		t.of[table] = h
 		t.hears = append(t.hears, h)
 		for _, c := range table.conditions {
@@ -207,13 +212,6 @@ func (t *trial) hearingOf(table *table) *hearing {
 		}
 	}
 	return h
-}
-
-func (h *hearing) include(g *group) {
-	if _, known := h.number[g]; !known {
-		h.number[g] = len(h.groups)
-		h.groups = append(h.groups, g)
-	}
 }
 
 // add has a row asked about.
@@ -228,10 +226,15 @@ func (h *hearing) add(r *row, s *state) {
 	for _, name := range h.compared() {
 		h.want(name)
 	}
+	lacks := false
 	for i, v := range s.new {
 		if v.Kind == wal.Unchanged || v.Kind == NotThere && h.Columns[i].Generated {
 			h.want(h.Columns[i].Name)
+			lacks = true
 		}
+	}
+	if lacks {
+		h.lacks = append(h.lacks, s.place)
 	}
 }
 

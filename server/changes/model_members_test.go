@@ -178,6 +178,9 @@ func (m *modelMember) expects(p modelPerson, c modelChange, front, rear modelSta
 	if unkeyed {
 		return unauthorized(t, event, len(frames), func(i int) []int { return frames[i].ids })
 	}
+	if p.bound(t, front) && p.hidden(t, *subject, event != Delete || t.full, front) {
+		return expectation{}
+	}
 	if event != Delete {
 		if now, sees := p.find(t, t.keyOf(*c.new), front); p.bound(t, front) && (!sees || !p.judgedAs(t, now, *c.new, front)) {
 			return expectation{}

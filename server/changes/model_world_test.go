@@ -251,6 +251,16 @@ func (p modelPerson) sees(t *modelTable, r modelRow, in modelState) bool {
 	return mode == everyone
 }
 
+// hidden tells whether the policy by itself, whatever else there is, hides this version of a row from the person: it hides all, or
+// compares a column with a claim. whole: more of the row than its key is known.
+func (p modelPerson) hidden(t *modelTable, r modelRow, whole bool, in modelState) bool {
+	mode := t.fixed
+	if t.altered {
+		mode = in.law.mode
+	}
+	return (mode == nobody || whole && (mode == byOwner || mode == byClaim)) && !p.sees(t, r, in)
+}
+
 // find is the row with a key, if the person sees it.
 func (p modelPerson) find(t *modelTable, key rowKey, in modelState) (modelRow, bool) {
 	r, there := in.rows[key]

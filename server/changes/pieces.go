@@ -32,7 +32,7 @@ func (t *trial) inPieces(view *epoch, of *Table, keys [][]string, places []int, 
 			some[i] = keys[place]
 		}
 		var one [1]Seen
-		if err := t.askAbout(view, of, some, []*group{g}, []int{0}, wanted, one[:]); err != nil {
+		if err := t.askAbout(view, of, some, []*group{g}, nil, []int{0}, wanted, one[:]); err != nil {
 			return Seen{}, err
 		}
 		s := one[0]
@@ -75,11 +75,22 @@ func (t *trial) inPieces(view *epoch, of *Table, keys [][]string, places []int, 
 	return whole, nil
 }
 
-// everyPlace are the places of so many keys.
-func everyPlace(keys int) []int {
+// placesOf are the places of the keys that a group is asked about.
+func placesOf(about map[*group][]int, g *group, keys int) []int {
+	if own := about[g]; own != nil {
+		return own
+	}
 	all := make([]int, keys)
 	for i := range all {
 		all[i] = i
 	}
 	return all
+}
+
+// countOf is how many these are.
+func countOf(about map[*group][]int, g *group, keys int) int {
+	if own := about[g]; own != nil {
+		return len(own)
+	}
+	return keys
 }

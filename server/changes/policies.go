@@ -21,24 +21,33 @@ type policies struct {
 
 	own []string // of these, those that they name
 
-	Relations []int64 `json:"relations"` // that they read
-	Functions []int64 `json:"functions"` // that they call
+	Relations []int64  `json:"relations"` // that they read
+	Functions []int64  `json:"functions"` // that they call
+	Roles     []string `json:"roles"`     // of which it is known which policies apply to them
 	digest    string
+
+	ties  aim.Ties
+	names []string // of the table's columns, as they were when the policies were read
 }
 
-// readPolicies finds out what the policies of a table can tell users apart by.
+// readPolicies finds out what the policies of a table can tell users apart by, and which rows they hide from users of these roles.
 //
 // Who is asked about together must not differ under the policies that Postgres applies, which are those of the very moment, in
 // the snapshot of a view too. So what a view said counts only if the policies are unchanged afterwards.
-func readPolicies(ctx context.Context, pool *postgres.Pool, relation uint32) (*policies, error) {
-	p := &policies{}
-	err := onPool(pool).read(ctx, sql.ChangesPolicies, []any{int64(relation)}, func(rows pgx.Rows) error {
+func readPolicies(ctx context.Context, pool *postgres.Pool, relation uint32, roles ...string) (*policies, error) {
+	p := &policies{Roles: orEmpty(roles)}
+	err := onPool(pool).read(ctx, sql.ChangesPolicies, []any{int64(relation), p.Roles}, func(rows pgx.Rows) error {
 		var text []byte
 		if err := rows.Scan(&text, &p.Relations, &p.Functions, &p.digest, &p.Columns); err != nil {
 			return err
 		}
 		facts, err := aim.Read(text)
-		p.Claims = aim.ReadClaims(facts)
+		p.Claims, p.ties = aim.ReadClaims(facts), aim.ReadTies(facts)
+		for _, t := range facts.Tables {
+			for _, c := range t.Columns { // there are none but of the table itself
+				p.names = append(p.names, c.Name)
+			}
+		}
 		return err
 	})
 	if err != nil {

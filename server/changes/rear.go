@@ -8,25 +8,16 @@ import (
 
 // rear is what is asked about a table's rows as they were before, in a view that does not see the change yet.
 type rear struct {
-	view   *epoch
-	by     []string // columns that the rows are looked for by
-	keys   [][]string
-	groups []*group
+	view *epoch
+	by   []string // columns that the rows are looked for by
+	keys [][]string
+	asking
 	wanted []string // of which columns the texts: of all, if any old row is there as a whole
 	sights map[*group]*sight
 }
 
-// askRear asks who could see the rows before: of a DELETE, and the old row of an UPDATE.
+// askRear asks who could see the rows before: of a DELETE those whom it may concern, of an UPDATE those who see the new row.
 func (t *trial) askRear(h *hearing) error {
-	var bound []*group // by policies
-	for i, g := range h.groups {
-		if s := &h.sights[i]; s.RowSecurity && !s.failed() {
-			bound = append(bound, g)
-		}
-	}
-	if len(bound) == 0 {
-		return nil
-	}
 	for _, r := range h.rows {
 		s := r.stateIn(h)
 		if s.old == nil || s.oldKey == nil || r.change.Kind == wal.Insert {
@@ -36,16 +27,27 @@ func (t *trial) askRear(h *hearing) error {
 		if view == nil {
 			continue
 		}
-		s.rear = h.rearIn(view, s.oldBy, bound)
-		s.oldPlace = len(s.rear.keys)
-		s.rear.keys = append(s.rear.keys, s.oldKey)
-		s.contested = t.contested(view, r)
-		switch {
-		case !r.change.KeyOnly:
-			s.rear.wanted = columnNames(h.Table)
-		case s.contested && !s.changed && s.rear.wanted == nil:
-			s.rear.wanted = h.deciding()
-		}
+		values := s.filtered(r.change.Kind)
+		h.candidates(values, func(a *audience) {
+			now := h.sightOf(a.group)
+			if now == nil || now.failed() || !now.RowSecurity || !a.mayWant(r.change.Kind, s) || !a.group.concerns(values) ||
+				r.change.Kind == wal.Update && !now.sees(s.place) {
+				return
+			}
+			if s.rear == nil {
+				s.rear = h.rearIn(view, s.oldBy)
+				s.oldPlace = len(s.rear.keys)
+				s.rear.keys = append(s.rear.keys, s.oldKey)
+				s.contested = t.contested(view, r)
+				switch {
+				case !r.change.KeyOnly:
+					s.rear.wanted = columnNames(h.Table)
+				case s.contested && !s.changed && s.rear.wanted == nil:
+					s.rear.wanted = h.deciding()
+				}
+			}
+			s.rear.include(a.group, s.oldPlace)
+		})
 	}
 	for _, asked := range h.rears {
 		if err := t.askOld(h, asked); err != nil {
@@ -55,11 +57,11 @@ func (t *trial) askRear(h *hearing) error {
 	return t.askStill(h)
 }
 
-func (h *hearing) rearIn(view *epoch, by []string, groups []*group) *rear {
+func (h *hearing) rearIn(view *epoch, by []string) *rear {
 	i := slices.IndexFunc(h.rears, func(r *rear) bool { return r.view == view && slices.Equal(r.by, by) })
 	if i < 0 {
 		i = len(h.rears)
-		h.rears = append(h.rears, &rear{view: view, by: by, groups: groups, sights: map[*group]*sight{}})
+		h.rears = append(h.rears, &rear{view: view, by: by, asking: newAsking(), sights: map[*group]*sight{}})
 	}
 	return h.rears[i]
 }
@@ -67,7 +69,8 @@ func (h *hearing) rearIn(view *epoch, by []string, groups []*group) *rear {
 func (t *trial) askOld(h *hearing, asked *rear) error {
 	table := *h.Table
 	table.Key = asked.by
-	seen, err := t.visible(asked.view, &table, asked.keys, asked.groups, asked.wanted)
+	asked.sort()
+	seen, err := t.visible(asked.view, &table, asked.keys, asked.groups, asked.about, asked.wanted)
 	if err != nil {
 		return err
 	}

@@ -222,7 +222,7 @@ func TestWhatIsWithheldIsSaidOnce(t *testing.T) {
 	ann, bob := th.subscribed(user(annID), both...), th.subscribed(user(bobID), both...)
 	const kept = "-Changes of public.notes are kept from you: whether you may see the rows cannot be decided"
 	for i := range 4 {
-		th.exec(fmt.Sprintf("insert into notes values (%d, '%s', 'bad')", i, annID), fmt.Sprintf("insert into other values (%d)", i))
+		th.exec(fmt.Sprintf("insert into notes values (%d, '%s', 'bad'), (%d, '%s', 'bad')", i, annID, 10+i, bobID), fmt.Sprintf("insert into other values (%d)", i))
 		for _, s := range []*spectator{ann, bob} {
 			told := s.await(fmt.Sprintf(`INSERT other {"id":%d}`, i))
 			if got := slices.Contains(told, kept); got != (i == 0) {

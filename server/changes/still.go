@@ -155,7 +155,7 @@ func (t *trial) askStill(h *hearing) error {
 		var concerned []*group
 		for _, g := range s.rear.groups {
 			then := s.rear.sights[g]
-			if now := &h.sights[h.number[g]]; then.sees(s.oldPlace) && !then.failedAt(s.oldPlace) && (r.change.Kind == wal.Delete || now.sees(s.place)) && t.suspects.known[suspectOf{h.OID, g.key}] == nil {
+			if now := h.sightOf(g); then.sees(s.oldPlace) && !then.failedAt(s.oldPlace) && (r.change.Kind == wal.Delete || now.sees(s.place)) && t.suspects.known[suspectOf{h.OID, g.key}] == nil {
 				concerned = append(concerned, g)
 			}
 		}
@@ -261,7 +261,7 @@ func (v *view) still(ctx context.Context, t *Table, p *policies, columns []strin
 		var visible []int32
 		err := answers.Scan(&place, &visible)
 		if err == nil {
-			seen[place-1] = places(visible)
+			seen[place-1] = fromOne(visible)
 		}
 		return err
 	})

@@ -41,14 +41,14 @@ type suspect struct {
 }
 
 // visible asks in a view what groups see. Those who are suspected are asked about alone, and some not at all.
-func (t *trial) visible(view *epoch, of *Table, keys [][]string, groups []*group, wanted []string) ([]Seen, error) {
+func (t *trial) visible(view *epoch, of *Table, keys [][]string, groups []*group, about map[*group][]int, wanted []string) ([]Seen, error) {
 	seen := make([]Seen, len(groups))
 	var together []int
 	var alone []int
 	var slow []int
 	for i, g := range groups {
 		switch s := t.suspects.known[suspectOf{of.OID, g.key}]; {
-		case s == nil && g.most > 0 && g.most < len(keys):
+		case s == nil && g.most > 0 && g.most < countOf(about, g, len(keys)):
 			slow = append(slow, i)
 			seen[i] = Seen{Undecided: true, Code: "57014", Reason: "its policies take too long for so many rows"}
 		case s == nil:
@@ -59,23 +59,23 @@ func (t *trial) visible(view *epoch, of *Table, keys [][]string, groups []*group
 			alone = append(alone, i)
 		}
 	}
-	if err := t.askAbout(view, of, keys, groups, together, wanted, seen); err != nil {
+	if err := t.askAbout(view, of, keys, groups, about, together, wanted, seen); err != nil {
 		return nil, err
 	}
 	for _, i := range alone {
-		if err := t.askAbout(view, of, keys, groups, []int{i}, wanted, seen); err != nil {
+		if err := t.askAbout(view, of, keys, groups, about, []int{i}, wanted, seen); err != nil {
 			return nil, err
 		}
 		delete(t.suspects.known, suspectOf{of.OID, groups[i].key})
 	}
 	for _, i := range together {
-		if seen[i].isCut(len(keys)) {
+		if seen[i].isCut(countOf(about, groups[i], len(keys))) {
 			slow = append(slow, i)
 		}
 	}
 	for _, i := range slow {
 		var err error
-		if seen[i], err = t.inPieces(view, of, keys, everyPlace(len(keys)), groups[i], wanted, seen[i]); err != nil {
+		if seen[i], err = t.inPieces(view, of, keys, placesOf(about, groups[i], len(keys)), groups[i], wanted, seen[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -83,16 +83,17 @@ func (t *trial) visible(view *epoch, of *Table, keys [][]string, groups []*group
 }
 
 // askAbout asks about some of the groups in one question.
-func (t *trial) askAbout(view *epoch, of *Table, keys [][]string, groups []*group, these []int, wanted []string, seen []Seen) error {
+func (t *trial) askAbout(view *epoch, of *Table, keys [][]string, groups []*group, about map[*group][]int, these []int, wanted []string, seen []Seen) error {
 	if len(these) == 0 {
 		return nil
 	}
 	asked := make([]Group, len(these))
+	places := make([][]int, len(these))
 	for i, n := range these {
-		asked[i] = groups[n].Group
+		asked[i], places[i] = groups[n].Group, about[groups[n]]
 	}
 	t.asked("visible")
-	answers, err := view.visible(t.ctx, of, keys, asked, wanted)
+	answers, err := view.visible(t.ctx, of, keys, asked, places, wanted)
 	if view.closed() && errors.Is(err, context.DeadlineExceeded) && t.ctx.Err() == nil { // and was not lost otherwise
 		t.abandon(t.ctx, view.view, err)
 		for _, n := range these {

@@ -25,14 +25,14 @@ func (t *trial) tell(b *batch) {
 		for i, h := range r.hearing {
 			s := r.states[i]
 			if h.gone {
-				h.candidates(s.filtered(r.change.Kind), func(a *audience) {
+				for _, a := range h.audiences {
 					if a.mayWant(r.change.Kind, s) {
 						t.missedBy(a, r.xid)
 					}
-				})
+				}
 				continue
 			}
-			h.candidates(s.filtered(r.change.Kind), func(a *audience) { t.tellAudience(d, h, r, s, a) })
+			h.hearers(s.filtered(r.change.Kind), func(a *audience) { t.tellAudience(d, h, r, s, a) })
 		}
 		t.Metrics.ChangesSeconds.Observe(max(0, time.Since(r.begin.Committed).Seconds())) // the clocks may differ
 		d.relieve()
@@ -64,8 +64,8 @@ func (t *trial) tellTruncate(d *delivery, r *row) {
 			}
 			text := fmt.Sprintf(protocol.TextTruncated, table.Schema, table.Name)
 			for _, a := range table.audiences {
-				n, asked := h.number[a.group]
-				if !asked || h.sights[n].failed() || len(h.sights[n].Columns) == 0 || h.sights[n].Missing != "" && len(table.Key) > 0 {
+				sight := h.sightOf(a.group)
+				if sight == nil || sight.failed() || len(sight.Columns) == 0 || sight.Missing != "" && len(table.Key) > 0 {
 					continue
 				}
 				for _, seat := range a.seats {
@@ -80,11 +80,10 @@ func (t *trial) tellTruncate(d *delivery, r *row) {
 
 // tellAudience gives a row to an audience, if it is to have it.
 func (t *trial) tellAudience(d *delivery, h *hearing, r *row, s *state, a *audience) {
-	n, asked := h.number[a.group]
-	if !asked {
+	sight := h.sightOf(a.group)
+	if sight == nil || h.hides(a.group, s.filtered(r.change.Kind)) {
 		return
 	}
-	sight := &h.sights[n]
 	ids, undecided, illegible := a.idsFor(r.change.Kind, s, sight)
 	if illegible {
 		t.Metrics.ChangesRefused.WithLabelValues(refusedFilter).Inc()

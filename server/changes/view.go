@@ -3,6 +3,7 @@ package changes
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -58,7 +59,7 @@ func (v *view) read(ctx context.Context, query string, args []any, each func(pgx
 // Group is those who cannot differ in what they see.
 type Group struct {
 	Role   string
-	Claims []byte // of one of them, whole
+	Claims []byte // of one of them, whole; nil: what all users of the role have in common is asked, and about rows only if policies do not bind it
 }
 
 // Seen is what a group sees. Where nothing else is said, it sees nothing.
@@ -80,8 +81,10 @@ type Seen struct {
 // visible asks which of the rows with these keys each group sees. A key has a value for each column of t.Key. Of what is
 // visible, the wanted columns are read, too: of that version of the row which this view sees.
 //
+// about has for a group the places of the only keys that it is asked about, in order; nil: all are.
+//
 // A change of role has everything looked up again, and those behind slow ones may not be asked about: the order of groups matters.
-func (v *view) visible(ctx context.Context, t *Table, keys [][]string, groups []Group, wanted []string) ([]Seen, error) {
+func (v *view) visible(ctx context.Context, t *Table, keys [][]string, groups []Group, about [][]int, wanted []string) ([]Seen, error) {
 	seen := make([]Seen, len(groups))
 	for i := range seen {
 		seen[i] = Seen{Undecided: true, Reason: "not asked in time: the policies of others take too long"}
@@ -99,7 +102,7 @@ func (v *view) visible(ctx context.Context, t *Table, keys [][]string, groups []
 	most := maxGroups
 	for slow := 0; len(todo) > 0 && slow < maxSlow; {
 		asked := todo[:min(len(todo), most)]
-		answered, err := v.ask(ctx, t, columns, groups, asked, wanted, seen)
+		answered, err := v.ask(ctx, t, columns, len(keys), groups, about, asked, wanted, seen)
 		switch {
 		case postgres.IsSlow(err) && len(asked) > 1: // the time was up between two of them
 			most = 1
@@ -126,12 +129,19 @@ func (v *view) visible(ctx context.Context, t *Table, keys [][]string, groups []
 }
 
 // ask is one question; it returns how many were answered. The last of these may be undecided.
-func (v *view) ask(ctx context.Context, t *Table, columns []string, groups []Group, asked []int, wanted []string, seen []Seen) (answered int, err error) {
-	roles, claims := make([]string, len(asked)), make([]string, len(asked))
+func (v *view) ask(ctx context.Context, t *Table, columns []string, keys int, groups []Group, about [][]int, asked []int, wanted []string, seen []Seen) (answered int, err error) {
+	roles, claims, places := make([]string, len(asked)), make([]*string, len(asked)), make([]*string, len(asked))
 	for i, g := range asked {
-		roles[i], claims[i] = groups[g].Role, string(groups[g].Claims)
+		roles[i] = groups[g].Role
+		if groups[g].Claims != nil {
+			text := string(groups[g].Claims)
+			claims[i] = &text
+		}
+		if about != nil && about[g] != nil && len(about[g]) < keys {
+			places[i] = placesText(about[g])
+		}
 	}
-	args := []any{int64(t.OID), orEmpty(t.Key), orEmpty(columns), roles, claims, v.bypassRoles, orEmpty(wanted)}
+	args := []any{int64(t.OID), orEmpty(t.Key), orEmpty(columns), roles, claims, v.bypassRoles, orEmpty(wanted), places}
 	err = v.read(ctx, sql.ChangesVisible, args, func(rows pgx.Rows) error {
 		var place int
 		var s Seen
@@ -142,7 +152,7 @@ func (v *view) ask(ctx context.Context, t *Table, columns []string, groups []Gro
 		s.Undecided = s.Code == "57014" || s.Code == "55P03"
 		s.Gone = s.Code == codeGone && len(s.Columns) == 0
 		s.All = !s.RowSecurity && s.Code == "" && s.Refusal == "" && s.Missing == ""
-		s.Visible, s.Failed = places(visible), places(failed)
+		s.Visible, s.Failed = fromOne(visible), fromOne(failed)
 		seen[asked[place-1]] = s
 		answered = place
 		return nil
@@ -153,10 +163,23 @@ func (v *view) ask(ctx context.Context, t *Table, columns []string, groups []Gro
 // codeGone is what is said of a table that was dropped: undefined_table. A policy may end in it too, but then the role reads columns.
 const codeGone = "42P01"
 
-// places counts from 0 what Postgres counts from 1.
-func places(of []int32) (all []int) {
+// fromOne counts from 0 what Postgres counts from 1.
+func fromOne(of []int32) (all []int) {
 	for _, n := range of {
 		all = append(all, int(n)-1)
 	}
 	return all
+}
+
+// placesText writes places as Postgres reads an int[], counted from 1.
+func placesText(of []int) *string {
+	text := []byte{'{'}
+	for i, n := range of {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendInt(text, int64(n)+1, 10)
+	}
+	whole := string(append(text, '}'))
+	return &whole
 }

@@ -43,9 +43,11 @@ func TestPlansUseTheKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		check([]string{"k"}, one, two)
+		check([]string{"k"}, one)
 		if test.indexed { // a column beside it does not matter
 			s.exec("alter table big drop constraint big_pkey", "alter table big add primary key (k, m)")
 			check([]string{"k", "m"}, one, two, "sad", "sad")
+			check([]string{"k", "m"}, one, "sad")
 		}
 	}
 }
@@ -55,7 +57,7 @@ func (s *stage) plan(table *Table, key, keys []string) (plan string) {
 	s.Helper()
 	err := pgx.BeginFunc(s.Context(), s.admin, func(tx pgx.Tx) error {
 		var query string
-		if err := tx.QueryRow(s.Context(), "select realtime._lookup($1::bigint::oid, $2, $3, '{}')", int64(table.OID), key, keys).Scan(&query); err != nil {
+		if err := tx.QueryRow(s.Context(), "select realtime._lookup(single, matched, types, head, arrays, tail, $3) from realtime._lookup_parts($1::bigint::oid, $2, '{}')", int64(table.OID), key, keys).Scan(&query); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(s.Context(), "set local role authenticated"); err != nil {

@@ -57,8 +57,9 @@ type Facts struct {
 	Enums     []Name     `json:"enums,omitempty"`
 	Hooks     []string   `json:"hooks,omitempty"` // triggers, rules and checks of the users on messages
 
-	// For ReadClaims alone, whose facts are about another table than messages: every function that a policy calls, or one of
-	// these, also without naming it.
+	// For ReadClaims and ReadTies alone, whose facts are about another table than messages: this table, and every function that a
+	// policy calls, or one of these, also without naming it.
+	Root   *Name  `json:"root,omitempty"`
 	Called []Name `json:"called,omitempty"`
 }
 
@@ -76,6 +77,9 @@ type Policy struct {
 	Table       Name     `json:"table"`
 	Name        string   `json:"name"`
 	Expressions []string `json:"expressions"`
+
+	Restrictive bool     `json:"restrictive,omitempty"` // for ReadTies alone, as is
+	AppliesTo   []string `json:"appliesTo,omitempty"`   // of the roles that were asked about
 }
 
 // Table is a relation.
@@ -98,7 +102,8 @@ type Column struct {
 // Function is one whose body may be put in its place.
 type Function struct {
 	Name
-	Body string `json:"body"`
+	Body    string `json:"body"`
+	Returns string `json:"returns,omitempty"` // for ReadTies alone: the type
 }
 
 // Proposal is what to call realtime.watch() with. Empty: nothing is known but that the table is read.

@@ -25,7 +25,10 @@ type Claims struct {
 func ReadClaims(f Facts) Claims {
 	r := newReading(f)
 	c := &claimReader{visit: &visit{reading: r, root: &Table{}}}
-	for _, called := range f.Called {
+	for i, called := range f.Called {
+		if slices.Contains(f.Called[:i], called) { // by its name alone it is not told which is meant
+			r.give("calls two functions named " + called.String() + "()")
+		}
 		if r.functions[called] == nil && !slices.Contains([]Name{topicFunction, {"realtime", "valid_until"}}, called) {
 			r.give("calls " + called.String() + "(), which is not understood")
 		}

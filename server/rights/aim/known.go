@@ -8,6 +8,7 @@ type function struct {
 	claims  bool   // it is the claims
 	raises  string // why it may raise
 	body    *node
+	returns string
 }
 
 // topicFunction is known by its name.
@@ -16,7 +17,9 @@ var topicFunction = Name{"realtime", "topic"}
 // understand finds the functions that call only those that are known. One that calls itself never is.
 func (r *reading) understand(functions []Function) {
 	bodies := map[Name]*node{}
+	returns := map[Name]string{}
 	for _, f := range functions {
+		returns[f.Name] = f.Returns
 		if body, err := parseBody(f.Body); err == nil && f.Name != topicFunction {
 			bodies[f.Name] = body
 		}
@@ -28,7 +31,7 @@ func (r *reading) understand(functions []Function) {
 			if !v.isClean(body) {
 				continue
 			}
-			r.functions[name] = &function{v.isSubject(body), v.isClaims(body), v.raises(body, nil), body}
+			r.functions[name] = &function{v.isSubject(body), v.isClaims(body), v.raises(body, nil), body, returns[name]}
 			delete(bodies, name)
 			again = true
 		}

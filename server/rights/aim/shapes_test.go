@@ -179,7 +179,7 @@ func check(t *testing.T, s shape, f aim.Facts) {
 			ok = strings.HasPrefix(got, "none: ") && strings.Contains(got, reason) && strings.HasSuffix(got, columns)
 		}
 		if !found || !ok {
-			t.Errorf("%s: %s: %q, want %q (found: %v)\n%q", s.name, table, got, want, found, f.Policies)
+			t.Errorf("%s: %s: %+v, want %+v (found: %v)\n%+v", s.name, table, got, want, found, f.Policies)
 		}
 	}
 }
