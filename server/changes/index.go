@@ -28,7 +28,7 @@ type table struct {
 	groups     map[string]*group
 	byValue    map[int]map[string][]*audience // by a column, and the one value of it that they want
 	others     []*audience
-	ties       map[string]map[*audience]struct{} // by role, those whose groups are tied
+	ties       map[string]map[*audience]struct{} // by role, those that are filed by what their group may see
 	roles      map[string]int                    // how many groups there are of each
 	visit      uint64                            // of the last row that was matched
 	logged     map[string]saying                 // what the log said of a role
@@ -218,12 +218,10 @@ func (t *table) file(a *audience) {
 	switch {
 	case unfiled && a.group.tied:
 		a.keys = a.group.values
+		t.tie(a)
 	case unfiled:
 		a.keys, a.other = nil, true
 		t.others = append(t.others, a)
-	}
-	if a.group.tied {
-		t.tie(a)
 	}
 	for _, k := range a.keys {
 		if t.byValue[k.column] == nil {

@@ -58,7 +58,7 @@ func (s *source) outgrown() bool {
 	})
 }
 
-// tie notes an audience whose group is tied.
+// tie notes an audience that is filed by what its group may see, and not by a filter.
 func (t *table) tie(a *audience) {
 	role := a.group.Role
 	if t.ties[role] == nil {
@@ -89,7 +89,7 @@ func (h *hearing) addScouts() {
 		asked[g.Role]++
 	}
 	for role, n := range h.table.roles {
-		if asked[role] < n || len(h.lacks) > 0 && len(h.ties[role]) > 0 {
+		if asked[role] < n || len(h.lacks) > 0 {
 			scout := &group{Group: Group{Role: role}, key: role + "\x00scout", tied: true}
 			h.who.groups, h.who.about[scout] = append(h.who.groups, scout), append([]int{}, h.lacks...)
 		}
