@@ -132,23 +132,21 @@ func checkListenRole(ctx context.Context, p *patient) []lint.Finding {
 	if p.ListenDatabaseURL == p.DatabaseURL || p.reach(ctx) != nil {
 		return nil
 	}
-	role := func(url string) (name string, replicates, wanted bool, err error) {
+	role := func(url string) (role string, replicates, wanted bool, mend string, err error) {
 		err = postgres.Inspect(ctx, url, inspectLimits, func(ctx context.Context, tx pgx.Tx) error {
-			return tx.QueryRow(ctx, sql.ReplicationRole, p.Publication, p.FeedSource).Scan(&name, &replicates, &wanted)
+			return tx.QueryRow(ctx, sql.ReplicationRole, p.Publication, p.FeedSource).Scan(&role, &replicates, &wanted, &mend)
 		})
-		return name, replicates, wanted, err
+		return role, replicates, wanted, mend, err
 	}
-	own, _, _, err := role(p.DatabaseURL)
+	own, _, _, _, err := role(p.DatabaseURL)
 	if err != nil {
 		return nil
 	}
-	listens, replicates, wanted, err := role(p.ListenDatabaseURL)
+	listens, replicates, wanted, mend, err := role(p.ListenDatabaseURL)
 	if err != nil || listens == own || replicates || !wanted { // listen_unheard says why it does not answer
 		return nil
 	}
-	name := pgx.Identifier{listens}.Sanitize()
-	return p.finding("role "+name, "listens, is not the role of DATABASE_URL, and has not the attribute REPLICATION",
-		"alter role "+name+" replication;  -- as a superuser; or name the same role in both addresses")
+	return p.finding(listens, "listens, is not the role of DATABASE_URL, and has not the attribute REPLICATION", mend+"; or name the same role in both addresses")
 }
 
 // listenPatience is for connecting, before DEAF_AFTER begins to count.
