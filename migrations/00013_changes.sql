@@ -57,6 +57,13 @@ $$;
 -- +goose StatementEnd
 comment on function realtime._missing_grant(name, oid, text[]) is 'What has to be granted to a role before it can look for rows by their key; null if nothing.';
 
+create function realtime._readable(role name, relation oid) returns text[]
+  language sql stable as $$
+  select array(select attname::text from pg_attribute
+    where attrelid = relation and attnum > 0 and not attisdropped and has_column_privilege(role, relation, attnum, 'select') order by attnum)
+$$;
+comment on function realtime._readable(name, oid) is 'The columns of a table that a role may read, in the table''s order.';
+
 -- Of each text, whether it is one of a type's; those that are not become null, which equals nothing.
 -- +goose StatementBegin
 create function realtime._valid(type text, vals text[]) returns text[]
@@ -194,60 +201,67 @@ declare
   sifted   boolean := false;  -- keys that are none of their types' have been taken out
   one      record;
 begin
+  <<groups>>
   for i in 1 .. cardinality(roles) loop
     exit when i > 1 and clock_timestamp() > late;  -- see below: a policy's function has swallowed that
     grp := i; refusal := null; missing := null; columns := null; row_security := null; visible := null; texts := null; failed := null; code := null; reason := null;
-
-    if i = 1 or vetted is distinct from roles[i] then
-      vetted := roles[i];
-      refused := realtime._role_refusal(vetted::name, bypass_roles);
-      query := null; lacking := null; ready := false;
-      if refused is null and there then
-        lacking := realtime._missing_grant(vetted::name, relation, key);
-        readable := array(select attname::text from pg_attribute
-          where attrelid = relation and attnum > 0 and not attisdropped and has_column_privilege(vetted::name, relation, attnum, 'select') order by attnum);
-        -- As the WAL has it: by the type's output, and not by a cast to text. IS NULL would mean something else for a row.
-        shown := array(
-          select case when w.name = any (readable) then format('case when num_nulls(t.%1$I) = 0 then concat(t.%1$I) end', w.name) else 'null' end
-            from unnest(wanted) with ordinality as w (name, i) order by w.i);
-      end if;
-    end if;
-    refusal := refused;
-    if refusal is not null then
-      return next;
-      continue;
-    end if;
-    if not there then
-      code := '42P01'; reason := 'the table is not there';
-      return next;
-      continue;
-    end if;
-    columns := readable; missing := lacking;
     places := about[i]::int[];
     several := coalesce(cardinality(places), many);
 
     loop
-      own := null;
-      if missing is null and several > 0 then
-        if not ready then
-          select * into parts from realtime._lookup_parts(relation, key, shown);
-          ready := true;
-        end if;
-        if places is null then
-          query := coalesce(query, realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, keys));
-          own := query; theirs := keys;
-        else
-          theirs := array(select keys[(c - 1) * many + p] from generate_subscripts(key, 1) as c cross join unnest(places) with ordinality as o (p, i) order by c, o.i);
-          own := realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, theirs);
+      if vetted is distinct from roles[i] then
+        vetted := roles[i];
+        refused := realtime._role_refusal(vetted::name, bypass_roles);
+        query := null; lacking := null; ready := false;
+        if refused is null and there then
+          lacking := realtime._missing_grant(vetted::name, relation, key);
+          readable := realtime._readable(vetted::name, relation);
+          -- As the WAL has it: by the type's output, and not by a cast to text. IS NULL would mean something else for a row.
+          shown := array(
+            select case when w.name = any (readable) then format('case when num_nulls(t.%1$I) = 0 then concat(t.%1$I) end', w.name) else 'null' end
+              from unnest(wanted) with ordinality as w (name, i) order by w.i);
         end if;
       end if;
-      select * into row_security, visible, texts, code, reason from realtime._look(relation, own, claims[i] is not null, wanted <> '{}', vetted, coalesce(claims[i], '{}'));
-      exit when sifted or code is null or code not like '22%' or own is null;
-      sifted := true; query := null;
-      for c in 1 .. cardinality(key) loop
-        keys := keys[: (c - 1) * many] || realtime._valid((
-          select realtime._type_name(realtime._base_type(atttypid)) from pg_attribute where attrelid = relation and attname = key[c]), keys[(c - 1) * many + 1 : c * many]) || keys[c * many + 1 :];
+      refusal := refused;
+      if refusal is not null then
+        return next;
+        continue groups;
+      end if;
+      if not there then
+        code := '42P01'; reason := 'the table is not there';
+        return next;
+        continue groups;
+      end if;
+      columns := readable; missing := lacking;
+
+      loop
+        own := null;
+        if missing is null and several > 0 then
+          if not ready then
+            select * into parts from realtime._lookup_parts(relation, key, shown);
+            ready := true;
+          end if;
+          if places is null then
+            query := coalesce(query, realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, keys));
+            own := query; theirs := keys;
+          else
+            theirs := array(select keys[(c - 1) * many + p] from generate_subscripts(key, 1) as c cross join unnest(places) with ordinality as o (p, i) order by c, o.i);
+            own := realtime._lookup(parts.single, parts.matched, parts.types, parts.head, parts.arrays, parts.tail, theirs);
+          end if;
+        end if;
+        select * into row_security, visible, texts, code, reason from realtime._look(relation, own, claims[i] is not null, wanted <> '{}', vetted, coalesce(claims[i], '{}'));
+        exit when sifted or code is null or code not like '22%' or own is null;
+        sifted := true; query := null;
+        for c in 1 .. cardinality(key) loop
+          keys := keys[: (c - 1) * many] || realtime._valid((
+            select realtime._type_name(realtime._base_type(atttypid)) from pg_attribute where attrelid = relation and attname = key[c]), keys[(c - 1) * many + 1 : c * many]) || keys[c * many + 1 :];
+        end loop;
       end loop;
+
+      -- A grant that was taken since the role was looked at is no fault of the policies: then the role is looked at again.
+      exit when code is distinct from '42501' or clock_timestamp() > late
+        or readable = realtime._readable(vetted::name, relation) and lacking is not distinct from realtime._missing_grant(vetted::name, relation, key);
+      vetted := null;
     end loop;
 
     -- What the policies raise about one row says nothing about the others.
@@ -494,6 +508,7 @@ revoke execute on function
   realtime._typed(oid, oid),
   realtime._operator(oid, text),
   realtime._missing_grant(name, oid, text[]),
+  realtime._readable(name, oid),
   realtime._valid(text, text[]),
   realtime._lookup_parts(oid, text[], text[]),
   realtime._lookup(text, text[], text[], text, text[], text, text[]),
@@ -523,6 +538,7 @@ drop function realtime._lookup_parts(oid, text[], text[]);
 drop function realtime._holders(oid[], text[]);
 drop function realtime._policies_digest(oid[], oid[]);
 drop function realtime._valid(text, text[]);
+drop function realtime._readable(name, oid);
 drop function realtime._missing_grant(name, oid, text[]);
 drop function realtime._operator(oid, text);
 drop function realtime._typed(oid, oid);
