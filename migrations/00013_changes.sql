@@ -308,10 +308,11 @@ create function realtime._policies_digest(relations oid[], functions oid[]) retu
   select md5(concat_ws(';',
     (select string_agg(concat_ws(',', oid, relnamespace, relname, relkind, relrowsecurity, relforcerowsecurity, relowner), ';' order by oid) from pg_class where oid = any (relations)),
     (select string_agg(concat_ws(',', oid, xmin), ';' order by oid) from pg_policy where polrelid = any (relations)),
-    (select string_agg(concat_ws(',', oid, xmin), ';' order by oid) from pg_proc where oid = any (functions))))
+    (select string_agg(concat_ws(',', oid, xmin), ';' order by oid) from pg_proc where oid = any (functions)),
+    (select string_agg(concat_ws(',', oid, confdeltype), ';' order by oid) from pg_constraint where contype = 'f' and conrelid = any (relations))))
 $$;
 comment on function realtime._policies_digest(oid[], oid[]) is
-  'Whether what the policies of relations say is the same as before. What was written again has another xmin, also where it is as it was.';
+  'Whether what the policies of relations say is the same as before, and what takes rows of these along. What was written again has another xmin, also where it is as it was.';
 
 create function realtime._holders(relations oid[], roles text[]) returns text[]
   language sql stable as $$

@@ -7,7 +7,7 @@ set local lock_timeout = '5s';
 
 -- +goose StatementBegin
 create function realtime._reading_text(relation oid, asked name) returns text
-  language sql stable set search_path = pg_catalog, pg_temp
+  language sql stable
 begin atomic
   select coalesce('(' || string_agg(using_text, ' or ') filter (where polpermissive) || ')', 'false')
          || coalesce(' and ' || string_agg(using_text, ' and ') filter (where not polpermissive), '')
@@ -17,7 +17,7 @@ begin atomic
 end;
 -- +goose StatementEnd
 comment on function realtime._reading_text(oid, name) is
-  'The condition that the policies make of what a role may read of a table. Names have their schemas, so that it means the same under every search_path.';
+  'The condition that the policies make of what a role may read of a table. It means what they do under the search_path of the moment.';
 
 -- PREPARE has the text parsed by us and executed by the role, as with policies: it needs no right to the schemas that they
 -- name. The rows are a parameter for the sake of domains, whose checks are run by who makes the value. One row after another
@@ -35,7 +35,7 @@ begin
   end if;
   -- The block ends in an error, always, as in _look.
   begin
-    execute format('prepare realtime_would (%s[]) as select array_agg(u.n order by u.n) from generate_series(1, %s) as u (n) where exists (select from unnest($1[u.n : u.n]) as %s where %s)',
+    execute format('prepare realtime_would (%s[]) as select pg_catalog.array_agg(u.n order by u.n) from pg_catalog.generate_series(1, %s) as u (n) where exists (select from pg_catalog.unnest($1[u.n : u.n]) as %s where %s)',
                    type, cardinality(rows), alias, condition);
     worn := realtime._become('', role, claims, '{}');
     execute format('execute realtime_would (%L)', rows) into visible;
@@ -60,12 +60,18 @@ declare
   timer     interval := current_setting('statement_timeout')::interval;
   -- Before the timer fires, not when: a policy that swallows it may be back in that very moment.
   late      timestamptz := case when timer > interval '0' then statement_timestamp() + 0.9 * timer else 'infinity' end;
+  schemas   text := current_setting('search_path');
+  within    text;  -- of these, those that the role finds names in
   named     record;
   rows      text[];
   vetted    text;
   condition text;
   one       record;
+  worn      text;  -- of no use, as above
 begin
+  for one in select name from pg_prepared_statements where name in ('realtime_held', 'realtime_would') loop  -- of a policy's function
+    execute format('deallocate %I', one.name);
+  end loop;
   begin
     -- PREPARE keeps the table's definition as it is until the block ends, and asks for no right to it. What the catalogs say in
     -- this snapshot must be that: a value in another's place would be judged as what it is not.
@@ -88,6 +94,15 @@ begin
       grp := i;
       if i = 1 or vetted is distinct from roles[i] then
         vetted := roles[i];
+        -- The text is written and read under the schemas that the role finds names in. Under others Postgres would read it once
+        -- more, as the role: what is in pg_catalog, and has no schema in the text, may be found elsewhere then.
+        begin
+          worn := set_config('search_path', schemas, true) || realtime._become('', vetted, '{}', '{}');
+          within := array_to_string(array(select quote_ident(s.name) from unnest(current_schemas(false)) with ordinality as s (name, i) order by s.i), ', ');
+          raise exception using errcode = 'RB002';
+        exception when sqlstate 'RB002' then null;
+        end;
+        worn := set_config('search_path', within, true);
         condition := realtime._reading_text(relation, vetted::name);
       end if;
       select * into one from realtime._would(named.identity, named.name, rows, condition, vetted, claims[i]);
@@ -104,9 +119,9 @@ begin
     raise exception using errcode = 'RB001';
   exception when query_canceled or assert_failure or others then null;  -- of whom nothing was said, nothing can be told
   end;
-  if exists (select from pg_prepared_statements where name = 'realtime_would') then
-    deallocate realtime_would;
-  end if;
+  for one in select name from pg_prepared_statements where name in ('realtime_held', 'realtime_would') loop
+    execute format('deallocate %I', one.name);
+  end loop;
 end $$;
 -- +goose StatementEnd
 comment on function realtime._still(oid, text[], text[], int, text[], text[]) is

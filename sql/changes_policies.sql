@@ -1,6 +1,6 @@
 -- What the policies of a table say about who may see a row, with all that they read: $1 its oid, $2 the roles of those who ask. As text in which only what is
 -- in pg_catalog has no schema. Beside it, which relations and functions that depends on, and their digest; and which columns of the
--- table itself its own policies look at.
+-- table itself its own policies look at; whether the clock is looked at; and whether rows that are read may go along with a row of the table.
 with recursive path as materialized (
   select set_config('search_path', 'pg_catalog', true) = 'pg_catalog' as is_set  -- waited for by whatever prints
 ), walk (classid, objid) as (
@@ -66,4 +66,13 @@ select jsonb_build_object(
                 select from pg_catalog.pg_depend d
                  where d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
                    and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum)))
-         order by a.attnum);
+         order by a.attnum),
+  exists (select from walk w join pg_catalog.pg_policy p on p.oid = w.objid
+           where w.classid = 'pg_catalog.pg_policy'::regclass and realtime._unseen(pg_catalog.pg_get_expr(p.polqual, p.polrelid), false) = 'clock')
+    or exists (select from routine f where realtime._unseen(coalesce(pg_catalog.pg_get_function_sqlbody(f.oid), f.prosrc), true) = 'clock'),
+  -- What references the table goes with its rows, and what references that.
+  array(with recursive gone as (
+          select $1::bigint::oid as oid
+          union
+          select c.conrelid from gone join pg_catalog.pg_constraint c on c.contype = 'f' and c.confrelid = gone.oid and c.confdeltype in ('c', 'n', 'd')
+        ) select gone.oid::bigint from gone where gone.oid <> $1::bigint::oid and gone.oid in (select r.oid from relation r)) <> '{}';

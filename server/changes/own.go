@@ -1,6 +1,10 @@
 package changes
 
-import "rowcast/server/snapshot"
+import (
+	"time"
+
+	"rowcast/server/snapshot"
+)
 
 // ownXIDs are the last transactions in which the server wrote what takes no rights: its heartbeats, its lease.
 type ownXIDs struct {
@@ -42,14 +46,22 @@ func (e *Engine) Beat(x snapshot.XID, saw snapshot.Snapshot) {
 	})
 }
 
+// maxViewAge is how old a view gets where others write nothing. For now() the time stands still in it, and a function may look at it
+// without anybody knowing.
+const maxViewAge = 10 * time.Second
+
 // beat has a view follow soon what others have committed: the fewer lie between a view and a DELETE, the more can be told of it.
-// An idle database is not asked. It looks at what the heartbeat before saw: what was the server's own is known by now.
+// An idle database is hardly asked. It looks at what the heartbeat before saw: what was the server's own is known by now.
 func (l *loop) beat(saw snapshot.Snapshot) {
 	before := l.beaten
 	l.beaten = saw
 	at, idle := l.inbox.position()
 	newest := l.views.newest()
 	if newest == nil || l.batch != nil || !idle || at < newest.at { // views before it are still needed
+		return
+	}
+	if time.Since(newest.opened) > maxViewAge {
+		l.renew(at)
 		return
 	}
 	for x := range newest.snapshot.Gained(before) {

@@ -26,6 +26,9 @@ type policies struct {
 	Roles     []string `json:"roles"`     // of which it is known which policies apply to them
 	digest    string
 
+	clock bool // they look at it, for all that is known
+	lifts bool // what hid a row from somebody may go along with it
+
 	ties  aim.Ties
 	names []string // of the table's columns, as they were when the policies were read
 }
@@ -38,11 +41,12 @@ func readPolicies(ctx context.Context, pool *postgres.Pool, relation uint32, rol
 	p := &policies{Roles: orEmpty(roles)}
 	err := onPool(pool).read(ctx, sql.ChangesPolicies, []any{int64(relation), p.Roles}, func(rows pgx.Rows) error {
 		var text []byte
-		if err := rows.Scan(&text, &p.Relations, &p.Functions, &p.digest, &p.Columns); err != nil {
+		if err := rows.Scan(&text, &p.Relations, &p.Functions, &p.digest, &p.Columns, &p.clock, &p.lifts); err != nil {
 			return err
 		}
 		facts, err := aim.Read(text)
 		p.Claims, p.ties = aim.ReadClaims(facts), aim.ReadTies(facts)
+		p.lifts = p.lifts && !aim.OnlyGrants(facts)
 		for _, t := range facts.Tables {
 			for _, c := range t.Columns { // there are none but of the table itself
 				p.names = append(p.names, c.Name)

@@ -152,6 +152,9 @@ func (t *trial) askStill(h *hearing) error {
 			s.contested = false
 			continue
 		}
+		if r.change.Kind == wal.Delete && h.policies.lifts {
+			continue
+		}
 		var concerned []*group
 		for _, g := range s.rear.groups {
 			then := s.rear.sights[g]
@@ -174,10 +177,11 @@ func (t *trial) askStill(h *hearing) error {
 		}
 	}
 	h.still = map[stillOf]bool{}
-	for len(groups) > 0 && len(states) > 0 {
+	for slow := 0; len(groups) > 0 && len(states) > 0 && slow < maxSlow; {
 		asked := groups[:min(len(groups), maxGroups)]
 		groups = groups[len(asked):]
 		t.asked("still")
+		began := time.Now()
 		answers, err := t.front.still(t.ctx, h.Table, h.policies, columns, values, len(states), asked)
 		if t.front.closed() && errors.Is(err, context.DeadlineExceeded) && t.ctx.Err() == nil {
 			t.abandon(t.ctx, t.front.view, err)
@@ -185,6 +189,9 @@ func (t *trial) askStill(h *hearing) error {
 		}
 		if err != nil && !postgres.IsSlow(err) { // else nothing is told of them
 			return err
+		}
+		if time.Since(began) > askLimits.Statement*9/10 { // then not all were asked about, and of the others as little is told
+			slow++
 		}
 		for i, places := range answers {
 			for _, place := range places {

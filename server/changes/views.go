@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -39,6 +40,7 @@ type views struct {
 type epoch struct {
 	*view
 	snapshot snapshot.Snapshot
+	opened   time.Time
 	at       wal.LSN // all that it sees was committed before
 	holds    int     // who needs it, beside the changes to come
 	whole    bool    // as of it, the publication tells of every new version of a row
@@ -79,7 +81,7 @@ func (v *views) add(ctx context.Context) (*epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &epoch{view: connection, since: since{}}
+	e := &epoch{view: connection, opened: time.Now(), since: since{}}
 	if e.snapshot, err = e.begin(ctx); err == nil {
 		err = e.position(ctx, v.loop.Publication)
 	}
