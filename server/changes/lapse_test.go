@@ -86,7 +86,7 @@ func TestDeletesThatTakeAShareAlongAreToldToTheOwner(t *testing.T) {
 // However many are to be asked whether they would still see a row, slow policies take the time of two questions.
 func TestSlowPoliciesOfManyHoldUpLittle(t *testing.T) {
 	t.Parallel()
-	th := newTheater(t, nil, rooms, `create function app.slow() returns boolean language plpgsql as 'begin perform pg_sleep(60); return true; end'`,
+	th := quietTheater(t, rooms, `create function app.slow() returns boolean language plpgsql as 'begin perform pg_sleep(60); return true; end'`,
 		post(`auth.uid() is not null and (exists (select from app.members m where m.room = "Posts".room) or app.slow())`), "insert into app.members values ('"+annID+"', 1)")
 	var all []*spectator
 	for i := range 2*maxGroups + 1 {
