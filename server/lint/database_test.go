@@ -47,6 +47,11 @@ var databaseFixtures = map[string]fixture{
 		bad:    `revoke insert on realtime.messages from {role}`,
 		object: "role {role}", words: "has no INSERT on realtime.messages",
 	},
+	"schemas_writable": {
+		good:   `create schema others; grant create on schema others to {role}; revoke create on schema public from public`,
+		bad:    `grant create on schema public to {role}`,
+		object: "schema public", words: "may create in it",
+	},
 	"too_few_connections": {
 		good:   `do $$ begin execute format('alter database %I connection limit 13', current_database()); end $$`,
 		bad:    `do $$ begin execute format('alter database %I connection limit 12', current_database()); end $$`,
