@@ -155,7 +155,7 @@ func TestOldViewsAreRenewed(t *testing.T) {
 	l := &th.engine.loop
 	var old *epoch
 	th.inLoop(func() { old = l.views.newest() })
-	for renewed, limit := false, time.Now().Add(askPatience); !renewed; time.Sleep(5 * time.Millisecond) {
+	for renewed, limit := false, time.Now().Add(askPatience/2); !renewed; time.Sleep(50 * time.Millisecond) { // too little is written to be a reason
 		th.exec("select pg_logical_emit_message(true, 'a heartbeat', '')")
 		th.inLoop(func() {
 			renewed = l.views.newest() != old
