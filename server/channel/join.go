@@ -24,6 +24,7 @@ type Channel struct {
 	options  protocol.Join
 	room     hub.Room
 	sub      *hub.Subscription // set under the session's lock
+	refused  bool              // the session was disconnected before there was a sub, and has answered the join; under its lock
 	replaced protocol.Ref      // join_ref of the channel whose place this one took, if its client is to be told of its end
 	since    time.Time         // when the join came
 	tenure   *decisions.Tenure
@@ -68,8 +69,7 @@ func (s *Session) join(m protocol.Message) {
 		c.replaced = old.joinRef
 	}
 	if code, text := c.prepare(m.Payload); code != "" {
-		s.forget(c)
-		c.answer(code, text)
+		c.turnAway(code, text)
 		return
 	}
 	if c.room.Private {
@@ -80,9 +80,8 @@ func (s *Session) join(m protocol.Message) {
 		sub.AwaitReplay()
 	}
 	if !c.subscribe(sub) {
-		s.forget(c)
 		c.tenure.Ended(string(protocol.Disconnected))
-		c.answer(refusal(protocol.Disconnected))
+		c.turnAway(refusal(protocol.Disconnected))
 		return
 	}
 	c.arm()
@@ -184,6 +183,25 @@ func cloneAll(entries [][]byte) [][]byte {
 	return entries
 }
 
+// turnAway refuses a join that came to nothing.
+func (c *Channel) turnAway(code protocol.Code, text string) {
+	s := c.session
+	s.forget(c) // behind this nobody else answers
+	s.mu.Lock()
+	answered := c.refused
+	s.mu.Unlock()
+	if !answered {
+		c.answer(code, text)
+	}
+}
+
+// refuseJoin replies to the join that it is refused.
+func (c *Channel) refuseJoin(code protocol.Code, text string) {
+	s := c.session
+	s.Metrics.Joins.WithLabelValues(string(code)).Inc()
+	s.sender.Send(protocol.Reply(s.version, c.joinRef, c.ref, c.topic, protocol.StatusError, code.ResponseBecause(text)))
+}
+
 // answer replies to the join: an empty code means success. The channel that was replaced is closed behind it.
 func (c *Channel) answer(code protocol.Code, text string) {
 	s := c.session
@@ -192,8 +210,7 @@ func (c *Channel) answer(code protocol.Code, text string) {
 		response := append(append([]byte(`{"postgres_changes":`), protocol.EchoChanges(c.options.Changes)...), '}')
 		s.sender.Send(protocol.Reply(s.version, c.joinRef, c.ref, c.topic, protocol.StatusOK, response))
 	} else {
-		s.Metrics.Joins.WithLabelValues(string(code)).Inc()
-		s.sender.Send(protocol.Reply(s.version, c.joinRef, c.ref, c.topic, protocol.StatusError, code.ResponseBecause(text)))
+		c.refuseJoin(code, text)
 	}
 	if c.replaced != "" {
 		s.sender.Send(protocol.Push(s.version, c.replaced, c.replaced, c.topic, protocol.EventClose, nil))

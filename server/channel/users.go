@@ -92,8 +92,13 @@ func (s *Session) disconnect(text string) {
 	s.disconnected = text
 	channels := make([]*Channel, 0, len(s.channels))
 	for _, c := range s.channels {
-		if c.void.Store(true); c.sub != nil { // else it is about to subscribe, and will not
+		c.void.Store(true)
+		switch {
+		case c.sub != nil:
 			channels = append(channels, c)
+		case !c.refused: // it is about to subscribe, and will not: behind the close there is no answer
+			c.refused = true
+			c.refuseJoin(protocol.Disconnected, text)
 		}
 	}
 	s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,43 @@ func TestDisconnectFindsEveryToken(t *testing.T) {
 		}
 		s.Close()
 		h.Close()
+	}
+}
+
+// shut is a client that is sent nothing behind the close of its connection.
+type shut struct{ closable }
+
+func (c *shut) Send(frame []byte) bool { return !c.closed.Load() && c.closable.Send(frame) }
+
+// A join under way when its user is disconnected is answered before the connection is closed.
+func TestDisconnectAnswersTheJoinUnderWay(t *testing.T) {
+	t.Parallel()
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
+	defer h.Close()
+	o := &Options{Hub: h, Verifier: verifier, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)}
+	client := &shut{}
+	s := NewSession(o, protocol.V2, Identity{Claims: auth.Claims{Subject: "ann", Expires: time.Now().Add(time.Hour)}}, client)
+	defer s.Close()
+	o.users.mu.Lock() // so the join, as somebody else, gets no further than to its place
+	var join sync.WaitGroup
+	join.Go(func() {
+		s.Frame(false, fmt.Appendf(nil, `["1","late","realtime:a","phx_join",{"access_token":%q}]`, userToken(t, "bob")))
+	})
+	for !s.InUse() {
+		runtime.Gosched()
+	}
+	s.disconnect(protocol.Disconnected.Text())
+	o.users.mu.Unlock()
+	join.Wait()
+	if n := client.replies("late"); n != 1 || !strings.Contains(client.late(), string(protocol.Disconnected)) {
+		t.Errorf("the join is answered %d times: %s", n, client.late())
+	}
+	if s.InUse() || !client.closed.Load() {
+		t.Error("the session goes on")
 	}
 }
 
