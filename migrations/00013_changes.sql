@@ -323,6 +323,17 @@ $$;
 comment on function realtime._holders(oid[], text[]) is
   'Which of the roles have the privileges of roles that policies of relations are for; so those policies are theirs, too.';
 
+-- What is written anew is all of the transaction that did so: who looks in an older snapshot finds nothing, and no error says so.
+create function realtime._rewritten(relations oid[]) returns boolean
+  language sql stable as $$
+  select exists (
+    select from pg_class c
+     where c.oid in (select unnest(relations) union all select p.relid from pg_class r cross join lateral pg_partition_tree(r.oid) as p where r.oid = any (relations) and r.relkind = 'p')
+       and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid))
+$$;
+comment on function realtime._rewritten(oid[]) is
+  'Whether some of these relations, or partitions of them, were written anew or truncated since the transaction''s snapshot. To be asked after the question whose answer depends on it, which locks them.';
+
 -- +goose StatementBegin
 create function realtime._comparison(type oid, op text, operand text[]) returns text
   language plpgsql stable as $$
@@ -517,6 +528,7 @@ revoke execute on function
   realtime._visible(oid, text[], text[], text[], text[], text[], text[], text[]),
   realtime._policies_digest(oid[], oid[]),
   realtime._holders(oid[], text[]),
+  realtime._rewritten(oid[]),
   realtime._comparison(oid, text, text[]),
   realtime._check_entry(text, oid, text[], jsonb, text[], text[]),
   realtime._matches(oid, text, text, text[], text[]),
@@ -536,6 +548,7 @@ drop function realtime._visible(oid, text[], text[], text[], text[], text[], tex
 drop function realtime._look(oid, text, boolean, boolean, text, text);
 drop function realtime._lookup(text, text[], text[], text, text[], text, text[]);
 drop function realtime._lookup_parts(oid, text[], text[]);
+drop function realtime._rewritten(oid[]);
 drop function realtime._holders(oid[], text[]);
 drop function realtime._policies_digest(oid[], oid[]);
 drop function realtime._valid(text, text[]);

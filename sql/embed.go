@@ -58,6 +58,9 @@ var ChangesStill string
 //go:embed changes_visible.sql
 var ChangesVisible string
 
+//go:embed changes_rewritten.sql
+var ChangesRewritten string
+
 //go:embed create_schema.sql
 var CreateSchema string
 

@@ -57,6 +57,8 @@ type Table struct {
 	RowSecurity  bool
 	Partitioned  bool
 	Parents      []Name // partitioned tables above it, the topmost last
+
+	reads []int64 // relations that its policies read
 }
 
 // Name of a relation.

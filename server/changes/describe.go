@@ -91,6 +91,7 @@ func (t *trial) knownTable(r *wal.Relation, is *Table) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
+	is.reads = by.Relations
 	by.own = by.Columns
 	if by.lookElsewhere() {
 		by.Columns = columnNames(is)

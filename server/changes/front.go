@@ -28,6 +28,9 @@ func (t *trial) askFront(h *hearing) error {
 			return err
 		}
 	}
+	if anyRewritten(seen) { // another view will do
+		return errRewritten
+	}
 	h.sights = make([]sight, len(seen))
 	for i := range seen {
 		g := h.who.groups[i]

@@ -99,13 +99,27 @@ func (j *readJob) entry(ctx context.Context, e *Entry) (why notice, err error) {
 	for _, c := range e.Filter {
 		column := p.table.column(c.Column)
 		if column < 0 {
-			return notice{protocol.PostgresChangesRefused, e.Refused(exception("P0001", "invalid column for filter "+c.Column))}, nil
+			return notice{protocol.PostgresChangesRefused, e.Refused(invalidColumn(c.Column))}, nil
 		}
 		of := p.table.Columns[column].Type
 		p.filter = append(p.filter, &condition{Condition: c, column: column, of: of, matches: c.Compile(of)})
 	}
-	return p.all(ctx)
+	by, err := readPolicies(ctx, j.Pool, p.table.OID)
+	if err != nil {
+		return notice{}, err
+	}
+	p.table.reads = by.Relations
+	if why, err = p.all(ctx); err != nil || why != (notice{}) {
+		return why, err
+	}
+	rewritten, err := j.view.rewritten(ctx, p.table)
+	if err == nil && rewritten {
+		err = errRewritten
+	}
+	return notice{}, err
 }
+
+func invalidColumn(name string) string { return exception("P0001", "invalid column for filter "+name) }
 
 // pages reads one table.
 type pages struct {
@@ -232,6 +246,11 @@ func (p *pages) page(ctx context.Context, last []string) (rows [][]wal.Value, co
 	columns = map[int]bool{}
 	for _, name := range readable {
 		columns[p.table.column(name)] = true
+	}
+	for _, c := range p.filter { // it was checked: the grant was taken back since
+		if !columns[c.column] {
+			return nil, nil, false, notice{protocol.PostgresChangesRefused, p.entry.Refused(invalidColumn(c.Column))}, nil
+		}
 	}
 	for _, t := range texts {
 		rows = append(rows, p.row(t))

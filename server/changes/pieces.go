@@ -49,6 +49,7 @@ func (t *trial) inPieces(view *epoch, of *Table, keys [][]string, places []int, 
 			continue
 		}
 		told = true
+		whole.Rewritten = whole.Rewritten || s.Rewritten
 		whole.Columns, whole.RowSecurity, whole.All, whole.Refusal, whole.Missing, whole.Gone = s.Columns, s.RowSecurity, s.All, s.Refusal, s.Missing, s.Gone
 		for i, n := range s.Visible {
 			whole.Visible = append(whole.Visible, piece[n])

@@ -14,6 +14,7 @@ type rear struct {
 	asking
 	wanted []string // of which columns the texts: of all, if any old row is there as a whole
 	sights map[*group]*sight
+	lost   bool // it does not tell any more who could see them
 }
 
 // askRear asks who could see the rows before: of a DELETE those whom it may concern, of an UPDATE those who see the new row.
@@ -74,6 +75,7 @@ func (t *trial) askOld(h *hearing, asked *rear) error {
 	if err != nil {
 		return err
 	}
+	asked.lost = anyRewritten(seen)
 	for i, g := range asked.groups {
 		s := newSight(h, &seen[i], asked.wanted)
 		asked.sights[g] = &s
@@ -115,6 +117,8 @@ func (h *hearing) pastOf(r *row, s *state, g *group, now *sight) past {
 	switch {
 	case then == nil:
 		return pastHidden
+	case s.rear.lost:
+		return pastUndecided
 	case then.failedAt(s.oldPlace):
 		return pastRefused
 	case then.Missing != "": // the role may not look for it by these columns

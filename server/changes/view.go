@@ -76,6 +76,7 @@ type Seen struct {
 	Failed       []int  // places of the only rows about which they did; nil: all
 	Gone         bool   // the table is not there any more
 	Undecided    bool   // not told in time, by its own fault (then there is a Code) or another's
+	Rewritten    bool   // something that it depends on was written anew since the view began: what is not seen may have been there
 }
 
 // visible asks which of the rows with these keys each group sees. A key has a value for each column of t.Key. Of what is
@@ -141,12 +142,12 @@ func (v *view) ask(ctx context.Context, t *Table, columns []string, keys int, gr
 			places[i] = placesText(about[g])
 		}
 	}
-	args := []any{int64(t.OID), orEmpty(t.Key), orEmpty(columns), roles, claims, v.bypassRoles, orEmpty(wanted), places}
+	args := []any{int64(t.OID), orEmpty(t.Key), orEmpty(columns), roles, claims, v.bypassRoles, orEmpty(wanted), places, t.behind()}
 	err = v.read(ctx, sql.ChangesVisible, args, func(rows pgx.Rows) error {
 		var place int
 		var s Seen
 		var visible, failed []int32
-		if err := rows.Scan(&place, &s.Refusal, &s.Missing, &s.Columns, &s.RowSecurity, &visible, &s.Texts, &failed, &s.Code, &s.Reason); err != nil {
+		if err := rows.Scan(&place, &s.Refusal, &s.Missing, &s.Columns, &s.RowSecurity, &visible, &s.Texts, &failed, &s.Code, &s.Reason, &s.Rewritten); err != nil {
 			return err
 		}
 		s.Undecided = s.Code == "57014" || s.Code == "55P03"
