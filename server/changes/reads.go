@@ -63,20 +63,35 @@ func (r *reads) admits(s *Subscription) bool {
 	return len(r.under) < maxReading && theirs < maxReadingEach
 }
 
-// queue has somebody wait for a place.
+// queue has somebody wait for a place. Where no more may wait, somebody gives way of those who have most waiting, and be it he.
 func (l *loop) queue(s *Subscription) {
 	r := &l.reads
 	if len(r.queue) >= maxQueued {
 		r.queue = slices.DeleteFunc(r.queue, func(s *Subscription) bool { return s.ended.Load() })
 	}
-	if len(r.queue) >= maxQueued {
-		l.lower(s)
-		l.complain(s, notice{protocol.PostgresChangesSnapshot, protocol.TextSnapshotBusy})
-		return
-	}
 	s.waits = true
 	r.queue = append(r.queue, s)
+	if len(r.queue) > maxQueued {
+		last := r.lastOfMost()
+		out := r.queue[last]
+		r.queue = slices.Delete(r.queue, last, last+1)
+		out.waits = false
+		l.lower(out)
+		l.complain(out, notice{protocol.PostgresChangesSnapshot, protocol.TextSnapshotBusy})
+	}
 	l.watchTurns()
+}
+
+// lastOfMost is the place of the last who waits of the person of whom most do.
+func (r *reads) lastOfMost() (place int) {
+	waiting, most := map[string]int{}, 0
+	for i, s := range r.queue {
+		waiting[s.person()]++
+		if n := waiting[s.person()]; n >= most {
+			place, most = i, n
+		}
+	}
+	return place
 }
 
 // admitQueued has those begin for whom there is a place, in their order.
@@ -98,16 +113,22 @@ func (l *loop) admitQueued() {
 	r.queue = kept
 }
 
-// watchTurns ends a snapshot that takes longer than it may while others wait: the oldest of those in the way of the first.
+// watchTurns ends snapshots that take longer than they may while others wait: the oldest of those in anybody's way.
 func (l *loop) watchTurns() {
 	r := &l.reads
-	if r.timer != nil || len(r.queue) == 0 {
+	if r.timer != nil {
 		return
 	}
+	waiting := map[string]bool{}
+	for _, s := range r.queue {
+		if !s.ended.Load() {
+			waiting[s.person()] = true
+		}
+	}
 	var oldest *reading
-	full, person := len(r.under) >= maxReading, r.queue[0].person()
+	full := len(r.under) >= maxReading && len(waiting) > 0
 	for other := range r.under {
-		if !other.overdue && (full || other.person == person) && (oldest == nil || other.began.Before(oldest.began)) {
+		if !other.overdue && (full || waiting[other.person]) && (oldest == nil || other.began.Before(oldest.began)) {
 			oldest = other
 		}
 	}

@@ -144,6 +144,60 @@ func TestSnapshotsOfOnePersonLeavePlaces(t *testing.T) {
 		his = append(his, th.unread(user(bobID), snapshotOfNotes))
 	}
 	toldSome(t, his, "-"+protocol.TextSnapshotBusy, 1)
+	refused := func() (n int) {
+		for _, s := range his {
+			s.mu.Lock()
+			if slices.ContainsFunc(s.told, func(told string) bool { return strings.Contains(told, protocol.TextSnapshotBusy) }) {
+				n++
+			}
+			s.mu.Unlock()
+		}
+		return n
+	}
+	before := refused()
+	var hers []*spectator
+	for range maxReadingEach {
+		hers = append(hers, th.unread(user(annID), snapshotOfNotes))
+	}
+	toldSome(t, hers, "INSERT", maxReadingEach)
+	ann = th.seat(user(annID), snapshotOfNotes)
+	toldSome(t, his, "-"+protocol.TextSnapshotBusy, before+1) // one of his gives way to her
+	hers[0].sub.End()
+	if told := ann.await("Snapshot"); once(t, told) != 100 {
+		t.Errorf("told %q", told)
+	}
+}
+
+// Who waits behind others' waiting has those end who are in his own way.
+func TestTurnsEndForAllWhoWait(t *testing.T) {
+	t.Parallel()
+	th := newTheater(t, func(o *Options) { o.turn = time.Second }, notes, "insert into notes select n, null, 'x' from generate_series(1, 100) as n", "create policy everybody on notes for select using (true)")
+	var his, hers []*spectator
+	for range 50 {
+		his = append(his, th.unread(user(bobID), snapshotOfNotes))
+	}
+	toldSome(t, his, "INSERT", maxReadingEach)
+	for range maxReadingEach {
+		hers = append(hers, th.unread(user(annID), snapshotOfNotes))
+	}
+	toldSome(t, hers, "INSERT", maxReadingEach)
+	ann := th.seat(user(annID), snapshotOfNotes)
+	if rows := once(t, ann.await("Snapshot complete")); rows != 100 {
+		t.Errorf("%d rows", rows)
+	}
+	over := 0
+	for _, s := range his {
+		s.mu.Lock()
+		if slices.ContainsFunc(s.told, func(told string) bool {
+			return strings.Contains(told, fmt.Sprintf(protocol.TextSnapshotSlow, time.Second))
+		}) {
+			over++
+		}
+		s.mu.Unlock()
+	}
+	if over > 3*maxReadingEach {
+		t.Errorf("only when %d of his had had their turn", over)
+	}
 }
 
 // A snapshot gives what the stream would tell.
