@@ -104,6 +104,7 @@ func (j *readJob) entry(ctx context.Context, e *Entry) (why notice, err error) {
 		of := p.table.Columns[column].Type
 		p.filter = append(p.filter, &condition{Condition: c, column: column, of: of, matches: c.Compile(of)})
 	}
+	j.asked("policies")
 	by, err := readPolicies(ctx, j.Pool, p.table.OID)
 	if err != nil {
 		return notice{}, err
@@ -112,6 +113,7 @@ func (j *readJob) entry(ctx context.Context, e *Entry) (why notice, err error) {
 	if why, err = p.all(ctx); err != nil || why != (notice{}) {
 		return why, err
 	}
+	j.asked("rewritten")
 	rewritten, err := j.view.rewritten(ctx, p.table)
 	if err == nil && rewritten {
 		err = errRewritten
