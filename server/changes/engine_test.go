@@ -75,6 +75,7 @@ type spectator struct {
 	raw      []string
 	more     chan struct{}
 	full     bool // it does not read
+	waits    bool // it is about waiting for a slot; in most tests that is others' transactions
 	draining []func()
 }
 
@@ -95,6 +96,9 @@ func (s *spectator) Deliver(f *protocol.Frame) Outlet {
 func (s *spectator) Flush() {}
 
 func (s *spectator) Notice(code protocol.Code, text string) {
+	if text == protocol.TextChangesSlotWaits && !s.waits {
+		return
+	}
 	if code == "" {
 		s.say("+"+text, "")
 	} else {
@@ -164,7 +168,11 @@ func entries(t testing.TB, texts ...string) []Entry {
 // seat subscribes somebody.
 func (th *theater) seat(who Group, texts ...string) *spectator {
 	th.Helper()
-	s := &spectator{t: th.TB, more: make(chan struct{}, 1)}
+	return th.seatAs(&spectator{}, who, texts...)
+}
+
+func (th *theater) seatAs(s *spectator, who Group, texts ...string) *spectator {
+	s.t, s.more = th.TB, make(chan struct{}, 1)
 	s.sub = th.engine.Subscribe(Subscriber{Topic: "realtime:room", Role: who.Role, Claims: who.Claims, Entries: entries(th.TB, texts...), Member: s})
 	return s
 }

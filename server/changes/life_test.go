@@ -180,9 +180,9 @@ func TestWhoWaitsForASlotIsTold(t *testing.T) {
 	if _, err := open.Exec(t.Context(), "begin; select pg_current_xact_id()"); err != nil {
 		t.Fatal(err)
 	}
-	ann := th.seat(user(annID), all)
+	ann := th.seatAs(&spectator{waits: true}, user(annID), all)
 	ann.expect("-" + protocol.TextChangesSlotWaits)
-	bob := th.seat(user(bobID), all) // who comes meanwhile
+	bob := th.seatAs(&spectator{waits: true}, user(bobID), all) // who comes meanwhile
 	bob.expect("-" + protocol.TextChangesSlotWaits)
 	if _, err := open.Exec(t.Context(), "commit"); err != nil {
 		t.Fatal(err)
