@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ type faulted struct {
 	stays, goes  *client
 	private, all string   // join refs of stays
 	said         int      // broadcasts so far
+	found        string   // what readyz last said
 	forbidden    []string // events that were broadcast to a when u2 had lost the right; nil before
 }
 
@@ -129,24 +131,23 @@ func (f *faulted) awaitDeaf() {
 // awaitFinding waits until /readyz names a text among its findings.
 func (f *faulted) awaitFinding(check string, texts ...string) {
 	f.t.Helper()
-	var found string
-	f.await(fmt.Sprintf("readyz to find %q", texts), func() bool {
-		code, body := get(f.t, "http://"+f.admin.Addr().String()+"/readyz")
-		var answer struct{ Checks map[string]string }
-		if code != http.StatusServiceUnavailable || json.Unmarshal([]byte(body), &answer) != nil {
-			return false
-		}
-		if said := answer.Checks[check]; said != found {
-			found = said
-			f.t.Logf("readyz: %s: %s", check, said)
-		}
-		for _, text := range texts {
-			if strings.Contains(found, text) {
-				return true
-			}
-		}
+	f.await(fmt.Sprintf("readyz to find %q", texts), func() bool { return f.finds(check, texts...) })
+}
+
+// finds tells whether /readyz names a text among its findings.
+func (f *faulted) finds(check string, texts ...string) bool {
+	f.t.Helper()
+	code, body := get(f.t, "http://"+f.admin.Addr().String()+"/readyz")
+	var answer struct{ Checks map[string]string }
+	if code != http.StatusServiceUnavailable || json.Unmarshal([]byte(body), &answer) != nil {
 		return false
-	})
+	}
+	said := answer.Checks[check]
+	if said != f.found {
+		f.found = said
+		f.t.Logf("readyz: %s: %s", check, said)
+	}
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(said, text) })
 }
 
 // publicGoesOn checks that the sockets are still there, and that what is public is delivered.
