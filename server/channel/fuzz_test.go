@@ -23,6 +23,16 @@ import (
 
 const fuzzSecret = "a secret of at least thirty-two bytes"
 
+// newVerifier takes the tokens that are signed with it.
+func newVerifier(t *testing.T) *auth.Verifier {
+	t.Helper()
+	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verifier
+}
+
 // heard collects what a session says.
 type heard struct {
 	mu     sync.Mutex // guards frames
@@ -124,10 +134,7 @@ func FuzzSession(f *testing.F) {
 
 func playSession(t *testing.T, data []byte, token string) {
 	m := metrics.New()
-	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	verifier := newVerifier(t)
 	claims, refused := verifier.Verify(token)
 	if refused != nil {
 		t.Fatal(refused)

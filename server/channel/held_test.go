@@ -52,10 +52,7 @@ func TestDecisionAboutAnOlderTokenReleasesNothing(t *testing.T) {
 	c, client := openChannel(t)
 	c.sub = hub.NewSubscription(c.room, 1, "u", c)
 	t.Cleanup(c.end)
-	var err error
-	if c.session.Verifier, err = auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}}); err != nil {
-		t.Fatal(err)
-	}
+	c.session.Verifier = newVerifier(t)
 	token, err := auth.Mint([]byte(fuzzSecret), auth.MintOptions{Role: "anon"})
 	if err != nil {
 		t.Fatal(err)

@@ -41,10 +41,7 @@ func TestTokenOfTheSocketExpires(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		verifier := newVerifier(t)
 		claims, refused := verifier.Verify(token)
 		if refused != nil {
 			t.Fatal(refused)
@@ -76,10 +73,7 @@ func TestTokenOfTheSocketExpires(t *testing.T) {
 func TestNewTokensCountAsMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		verifier := newVerifier(t)
 		h := hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
 		defer h.Close()
 		said := &heard{}

@@ -51,10 +51,7 @@ func userToken(t testing.TB, subject string) string {
 // that one is disconnected is closed, and in the end nothing is remembered of anybody.
 func TestDisconnectAmongEverythingElse(t *testing.T) {
 	t.Parallel()
-	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	verifier := newVerifier(t)
 	h := hub.New(hub.Options{Workers: 2, Metrics: metrics.New()})
 	defer h.Close()
 	o := &Options{Hub: h, Verifier: verifier, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)}
@@ -124,10 +121,7 @@ func TestDisconnectAmongEverythingElse(t *testing.T) {
 func TestDisconnectFindsEveryToken(t *testing.T) {
 	t.Parallel()
 	const uuid = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
-	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	verifier := newVerifier(t)
 	for _, test := range []struct {
 		name, socket, join, refreshed, user string
 		want                                bool
@@ -175,10 +169,7 @@ func (c *shut) Send(frame []byte) bool { return !c.closed.Load() && c.closable.S
 // A join under way when its user is disconnected is answered before the connection is closed.
 func TestDisconnectAnswersTheJoinUnderWay(t *testing.T) {
 	t.Parallel()
-	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	verifier := newVerifier(t)
 	h := hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
 	defer h.Close()
 	o := &Options{Hub: h, Verifier: verifier, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler)}
@@ -207,10 +198,7 @@ func TestDisconnectAnswersTheJoinUnderWay(t *testing.T) {
 // The decision log names whose joins were refused because he was disconnected.
 func TestJoinsAfterADisconnectAreRecorded(t *testing.T) {
 	t.Parallel()
-	verifier, err := auth.NewVerifier(auth.VerifierOptions{Secret: []byte(fuzzSecret), AllowedRoles: []string{"anon"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	verifier := newVerifier(t)
 	h := hub.New(hub.Options{Workers: 1, Metrics: metrics.New()})
 	defer h.Close()
 	var lines strings.Builder
