@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- The schema itself exists already: `rowcast migrate` makes it first, because the version table lives in it.
 comment on schema realtime is 'Rowcast: channels whose rights are the Row Level Security policies on realtime.messages.';
 
@@ -22,6 +23,7 @@ alter table realtime.schema_version enable row level security;
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 alter table realtime.schema_version disable row level security;
 comment on table realtime.schema_version is null;
 drop table realtime._settings;

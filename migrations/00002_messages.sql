@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 create table realtime.messages (
   topic          text      not null,
   extension      text      not null,
@@ -89,7 +90,7 @@ grant select on sequence realtime._source to public;
 -- himself whether he waits.
 -- +goose StatementBegin
 create function realtime._say(hint text, alarm boolean default false) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare way bigint := (select last_value & 3 from realtime._source);
 begin
   if alarm or way < 2 then
@@ -209,6 +210,7 @@ revoke execute on function realtime._broadcast(), realtime._create_partition(dat
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime._maintain(interval);
 drop function realtime._create_partition(date);
 drop table realtime.messages;

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- The one place where rights are found out: by doing, as the role in question, what the policies are about.
 
 -- +goose StatementBegin
@@ -290,6 +291,7 @@ revoke execute on function
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime.can(text, text, text, jsonb, text);
 drop function realtime._decide(text[], text[], text[], text[], text[], text[]);
 drop function realtime.valid_until(timestamptz);

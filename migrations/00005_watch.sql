@@ -1,11 +1,12 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- A change of a watched table is a hint to the server: ask the policies again. The hint can be forged by anyone who can
 -- NOTIFY, so it carries nothing but whom to ask about.
 
 -- +goose StatementBegin
 create function realtime._mark(subject text, topic text, lenient boolean default false) returns void
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare aim text := json_strip_nulls(json_build_object('x', pg_current_xact_id()::text, 's', subject, 't', topic, 'l', nullif(lenient, false)));
 begin
   if octet_length(aim) > 4000 then  -- NOTIFY takes 7999 bytes, and aborts the writer beyond that
@@ -18,7 +19,7 @@ comment on function realtime._mark(text, text, boolean) is 'Tells the server, at
 
 -- Parts alternate: literal, column, literal, column, … A column that is null or gone makes the topic unknown.
 create function realtime._fill(parts text[], source jsonb) returns text
-  language sql immutable set search_path = ''
+  language sql immutable
   return (select case when bool_and(piece is not null) then string_agg(piece, '' order by place) end
             from (select place, case when place % 2 = 1 then part else source ->> part end as piece
                     from unnest(parts) with ordinality as p (part, place)) as pieces);
@@ -30,16 +31,16 @@ comment on function realtime._fill(text[], jsonb) is 'A topic template, split by
 create function realtime._rights_changed() returns trigger
   language plpgsql security definer set search_path = '' as $$
 declare
-  subject_column text := nullif(tg_argv[0], '');
-  topic_parts    text[] := tg_argv[1:];
+  subject_column pg_catalog.text := nullif(tg_argv[0], '');
+  topic_parts    pg_catalog.text[] := tg_argv[1:];
   marks          int := case when current_setting('realtime.marks', true) ~ '^\d{1,6}$' then current_setting('realtime.marks')::int else 0 end;
-  source         jsonb;
+  source         pg_catalog.jsonb;
 begin
   if tg_level = 'STATEMENT' or marks >= 1000 then  -- too many to name: everyone
     perform realtime._mark(null, null);
     return null;
   end if;
-  perform set_config('realtime.marks', (marks + 1)::text, true);
+  perform set_config('realtime.marks', (marks + 1)::pg_catalog.text, true);
   for pass in 1 .. 2 loop
     continue when pass = 1 and tg_op = 'INSERT' or pass = 2 and tg_op = 'DELETE';
     begin
@@ -200,6 +201,7 @@ revoke execute on function realtime._fill(text[], jsonb), realtime.invalidate(te
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime.invalidate(text, text);
 drop function realtime.unwatch(regclass);
 drop function realtime.watch(regclass, name, text, name[]);

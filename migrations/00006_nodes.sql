@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- Rooms live in a server's memory, so two servers on one database would split them, and nobody would be told. A server
 -- serves only while it has a row here.
 create table realtime._nodes (
@@ -58,5 +59,6 @@ revoke execute on function realtime._hear(text, text) from public;
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime._hear(text, text);
 drop table realtime._nodes;

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- A NOTIFY reaches those who listen at its COMMIT, and nobody later. What a server needs to make up for an outage is in
 -- tables: messages in the journal, and here the marks and the users to be disconnected.
 create table realtime._marks (
@@ -39,7 +40,7 @@ comment on table realtime._dropped is 'Whoever has to catch up from before the t
 
 -- +goose StatementBegin
 create function realtime._changed(subject text, topic text, lenient boolean) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   marks text := current_setting('realtime.marks', true);
@@ -68,20 +69,20 @@ begin
   end if;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._changed(text, text, boolean) is 'A mark that is also kept, for a server that does not hear it. From the thousandth of a transaction on they mean everyone. For functions with an empty search_path.';
+comment on function realtime._changed(text, text, boolean) is 'A mark that is also kept, for a server that does not hear it. From the thousandth of a transaction on they mean everyone.';
 
 -- As in 00005, but what it says is kept, and said in less time. (_fill stays: a trigger under way may be calling it.)
 -- +goose StatementBegin
 create or replace function realtime._rights_changed() returns trigger
   language plpgsql security definer set search_path = '' as $$
 declare
-  head           text[] := case when tg_argv[0] like '{%' then tg_argv[0]::text[] else array[nullif(tg_argv[0], '')] end;
-  subject_column text := head[1];
-  columns        text[] := head[2:];  -- of the server's own watches, which have them here and not in a condition
-  topic_parts    text[] := tg_argv[1:];
+  head           pg_catalog.text[] := case when tg_argv[0] like '{%' then tg_argv[0]::pg_catalog.text[] else array[nullif(tg_argv[0], '')] end;
+  subject_column pg_catalog.text := head[1];
+  columns        pg_catalog.text[] := head[2:];  -- of the server's own watches, which have them here and not in a condition
+  topic_parts    pg_catalog.text[] := tg_argv[1:];
   changed        boolean;
-  source         jsonb;
-  topic          text;
+  source         pg_catalog.jsonb;
+  topic          pg_catalog.text;
 begin
   if tg_level = 'STATEMENT' or current_setting('realtime.marks', true) ~ '^[0-9]{4,6}$' then  -- too many to name: everyone
     perform realtime._changed(null, null, false);
@@ -89,7 +90,7 @@ begin
   end if;
   if tg_op = 'UPDATE' and cardinality(columns) > 0 then
     begin
-      execute (select format('select row(%s)::record *<> row(%s)::record', string_agg(format('($1).%I', c), ', '), string_agg(format('($2).%I', c), ', ')) from unnest(columns) as c)
+      execute (select format('select row(%s)::pg_catalog.record *<> row(%s)::pg_catalog.record', string_agg(format('($1).%I', c), ', '), string_agg(format('($2).%I', c), ', ')) from unnest(columns) as c)
         into changed using old, new;
       if not changed then return null; end if;
     exception when others then null;  -- a column is gone, say: so all count
@@ -174,6 +175,7 @@ revoke execute on function realtime._changed(text, text, boolean) from public;
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- +goose StatementBegin
 create or replace function realtime._maintain(retention interval) returns table (created int, dropped int)
   language plpgsql set lock_timeout = '2s' as $$
@@ -221,16 +223,16 @@ create or replace function realtime.invalidate(subject text default null, topic 
 create or replace function realtime._rights_changed() returns trigger
   language plpgsql security definer set search_path = '' as $$
 declare
-  subject_column text := nullif(tg_argv[0], '');
-  topic_parts    text[] := tg_argv[1:];
+  subject_column pg_catalog.text := nullif(tg_argv[0], '');
+  topic_parts    pg_catalog.text[] := tg_argv[1:];
   marks          int := case when current_setting('realtime.marks', true) ~ '^\d{1,6}$' then current_setting('realtime.marks')::int else 0 end;
-  source         jsonb;
+  source         pg_catalog.jsonb;
 begin
   if tg_level = 'STATEMENT' or marks >= 1000 then  -- too many to name: everyone
     perform realtime._mark(null, null);
     return null;
   end if;
-  perform set_config('realtime.marks', (marks + 1)::text, true);
+  perform set_config('realtime.marks', (marks + 1)::pg_catalog.text, true);
   for pass in 1 .. 2 loop
     continue when pass = 1 and tg_op = 'INSERT' or pass = 2 and tg_op = 'DELETE';
     begin

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- What a client asks for that was away: of one room, what it had not been told. The columns are null in entries from
 -- before; those are not replayed.
 alter table realtime._journal
@@ -34,6 +35,7 @@ end $$;
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- +goose StatementBegin
 create or replace function realtime._broadcast() returns trigger
   language plpgsql security definer set search_path = '' as $$

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- What the policies on messages depend on, found in the catalogs: so that a change of it is noticed, whether it is one of
 -- rows (a trigger) or one of definitions and privileges (the digest).
 
@@ -156,7 +157,7 @@ comment on function realtime._walk() is 'What the policies on messages depend on
 -- time. And one that looks up what the arrays name, also where a catalog is so small that reading it all seems cheaper.
 -- +goose StatementBegin
 create function realtime._digest() returns text
-  language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   rels    oid[];
   procs   oid[];
@@ -502,6 +503,7 @@ revoke execute on function
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- First, and the event trigger with it: it would look for what is dropped next.
 drop function realtime._ddl_changed() cascade;
 drop view realtime.watched;

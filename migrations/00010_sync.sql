@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- Two things that a DBA asks of the servers themselves: to end a user's sessions, and to say when they have done all that
 -- was committed.
 
@@ -8,7 +9,7 @@ set local lock_timeout = '5s';
 create function realtime.disconnect(subject text, reason text default null) returns void
   language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_variable
-declare token uuid;
+declare token pg_catalog.uuid;
 begin
   if subject is null or subject = '' then  -- no token names an empty one
     raise exception 'disconnect(): no subject given' using errcode = '22004';
@@ -39,7 +40,7 @@ comment on column realtime._nodes.synced is 'The server has applied all that was
 create function realtime.sync(timeout interval default '5 s') returns boolean
   language plpgsql security definer set search_path = '' as $$
 declare
-  deadline timestamptz;
+  deadline timestamp with time zone;
   wanted   bigint;
   live     bigint;
   behind   bigint;
@@ -78,6 +79,7 @@ revoke execute on function realtime.disconnect(text, text), realtime.sync(interv
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime.sync(interval);
 alter table realtime._nodes drop column synced;
 drop sequence realtime._sync;

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- Why a decision is what it is, for people. Nothing here decides: _decide does, and where what is listed here leads to
 -- another verdict, that is said.
 
@@ -429,6 +430,7 @@ revoke execute on function
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime.explain(text, jsonb, text);
 drop function realtime._explain_summary(text, text, realtime._finding[]);
 drop function realtime._explain_decisions(text, name, text, text[], text, timestamptz);

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- Who could read what, and when: for whoever has to answer that later. Empty unless DECISION_LOG says sql.
 create table realtime.decisions (
   node             text        not null,
@@ -134,6 +135,7 @@ revoke execute on function realtime._node_gone(), realtime._maintain_decisions(i
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime._maintain_decisions(interval);
 drop function realtime.who_could(text, timestamptz, text, text);
 drop trigger decisions on realtime._nodes;

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- What Postgres Changes asks about rows. They come from the WAL, which knows no rights: whether somebody may see one is found
 -- out by looking for it, as him, by its key.
 --
@@ -538,6 +539,7 @@ revoke execute on function
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime._publication_digest(text);
 drop function realtime._create_publication(text);
 drop function realtime._render(oid[], text[]);

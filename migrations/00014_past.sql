@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- What policies would say of rows that are gone. Who could see a row before is asked in an old snapshot, and who has lost the
 -- right since then must not be told that it was deleted. Now there is no row that the policies could be asked about by looking
 -- for it: so they are asked by their texts. That is no second opinion about who may see what: it only keeps back what row level
@@ -135,6 +136,7 @@ revoke execute on function
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime._still(oid, text[], text[], int, text[], text[]);
 drop function realtime._would(text, text, text[], text, text, text);
 drop function realtime._reading_text(oid, name);

@@ -1,5 +1,6 @@
 -- +goose Up
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 -- The rows that are there, for those who want them before they are told of changes: page by page in the order of the key, each
 -- read as the user, in a snapshot that the server holds.
 
@@ -70,4 +71,5 @@ revoke execute on function realtime._snapshot_page(oid, text[], text[], text, te
 
 -- +goose Down
 set local lock_timeout = '5s';
+set local search_path = pg_catalog, pg_temp;
 drop function realtime._snapshot_page(oid, text[], text[], text, text, text[], text[], int, int, text);

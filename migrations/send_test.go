@@ -264,3 +264,31 @@ func TestOnlyBroadcastsAreDelivered(t *testing.T) {
 		t.Errorf("places %v, want 1 and 3", places)
 	}
 }
+
+// Policies, and others' triggers, find names as the caller does.
+func TestSendKeepsTheSearchPath(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	changing(t, db)
+	exec(t, admin(t, db), `
+		create schema app; grant usage on schema app to public;
+		create function app.helper() returns boolean language sql return true;
+		create function public.calls() returns boolean language plpgsql as $$ begin return helper(); end $$;
+		create function public.fires() returns trigger language plpgsql as $$ begin perform helper(); return new; end $$;
+		create trigger fires before insert on realtime.messages for each row execute function public.fires();
+		create policy calls on realtime.messages for insert to authenticated with check (public.calls());
+		alter function public.notes_changed() security invoker`,
+		"alter function public.notes_changed() reset all")
+	conn := server(t, db)
+	for _, statement := range []string{
+		"select realtime.send('{}', 'e', 't')", `select realtime.send_binary('\x00', 'e', 't')`, "insert into public.notes select coalesce(max(id), 0) + 1 from public.notes",
+	} {
+		exec(t, conn, "set search_path = app", "set role authenticated", statement)
+		if path := value[string](t, conn, "show search_path"); path != "app" {
+			t.Errorf("%s: search_path is %s afterwards", statement, path)
+		}
+		exec(t, conn, "set search_path = public")
+		refused(t, conn, "42883", "helper()", statement)
+		exec(t, conn, "reset role")
+	}
+}

@@ -6,14 +6,14 @@ create sequence hostile.caught;
 create table hostile.namesakes (n int generated always as identity, what text not null);
 
 -- An advisory lock of the session is one of the few things that a ROLLBACK leaves behind.
-create function hostile.catch(n int) returns boolean language plpgsql stable set search_path = pg_catalog security definer as $$
+create function hostile.catch(n int) returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp security definer as $$
 begin
   perform nextval('hostile.caught'), pg_advisory_lock_shared(1465012053, n);
   raise exception 'found in schema hostile: %', (select what from hostile.namesakes s where s.n = catch.n) using errcode = 'RB666';
 end $$;
 
 -- Of what the session that calls it finds before anything else, wherever its search_path leads: types and relations.
-create function hostile.fill(schema name) returns void language plpgsql set search_path = pg_catalog as $$
+create function hostile.fill(schema name) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   one record;
   n   int;
