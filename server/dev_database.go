@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"rowcast/server/pgtest"
 	"rowcast/server/postgres"
@@ -152,18 +153,23 @@ func (b *sandbox) fill(ctx context.Context, logger *slog.Logger) (people []perso
 		return nil, err
 	}
 	err = connected(ctx, b.admin, func(ctx context.Context, conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, sql.Chat); err != nil {
-			return fmt.Errorf("apply chat.sql: %w", err)
-		}
-		if err := applyPolicies(ctx, conn); err != nil {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, sql.Limits, "0", "0"); err != nil { // for its search_path
+				return fmt.Errorf("set limits: %w", err)
+			}
+			if _, err := tx.Exec(ctx, sql.Chat); err != nil {
+				return fmt.Errorf("apply chat.sql: %w", err)
+			}
+			if err := applyPolicies(ctx, tx); err != nil {
+				return err
+			}
+			rows, err := tx.Query(ctx, sql.ChatPeople)
+			if err != nil {
+				return err
+			}
+			people, err = pgx.CollectRows(rows, pgx.RowToStructByPos[person])
 			return err
-		}
-		rows, err := conn.Query(ctx, sql.ChatPeople)
-		if err != nil {
-			return err
-		}
-		people, err = pgx.CollectRows(rows, pgx.RowToStructByPos[person])
-		return err
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("seed the sample: %w", err)
@@ -172,7 +178,9 @@ func (b *sandbox) fill(ctx context.Context, logger *slog.Logger) (people []perso
 }
 
 // applyPolicies applies every sample.
-func applyPolicies(ctx context.Context, conn *pgx.Conn) error {
+func applyPolicies(ctx context.Context, on interface {
+	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
+}) error {
 	files, err := fs.Glob(sql.Policies, "policies/*.sql")
 	if err != nil {
 		return err
@@ -182,7 +190,7 @@ func applyPolicies(ctx context.Context, conn *pgx.Conn) error {
 		if err != nil {
 			return err
 		}
-		if _, err := conn.Exec(ctx, string(text)); err != nil {
+		if _, err := on.Exec(ctx, string(text)); err != nil {
 			return fmt.Errorf("apply %s: %w", file, err)
 		}
 	}

@@ -1,2 +1,2 @@
 -- Which process answers.
-select pg_backend_pid();
+select pg_catalog.pg_backend_pid();

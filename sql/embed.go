@@ -79,6 +79,12 @@ var MigrationLockWait string
 //go:embed record_version.sql
 var RecordVersion string
 
+//go:embed recorded_versions.sql
+var RecordedVersions string
+
+//go:embed forget_version.sql
+var ForgetVersion string
+
 //go:embed schema_version.sql
 var SchemaVersion string
 
@@ -237,6 +243,9 @@ var SyncAwaited string
 
 //go:embed table_exists.sql
 var TableExists string
+
+//go:embed users_path.sql
+var UsersPath string
 
 //go:embed auth.sql
 var Auth string

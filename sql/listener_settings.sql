@@ -1,2 +1,2 @@
 -- A listener is idle by nature: where the role has a timeout for that, the connection would be lost again and again.
-select set_config('idle_session_timeout', '0', false);
+select pg_catalog.set_config('idle_session_timeout', '0', false);

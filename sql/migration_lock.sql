@@ -1,2 +1,2 @@
 -- Waits for whoever else is migrating this database, and keeps others waiting until the transaction ends.
-select pg_advisory_xact_lock(hashtextextended('rowcast.migrations', 0));
+select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rowcast.migrations', 0));

@@ -1,2 +1,2 @@
 -- The newest migration that was applied.
-select coalesce(max(version_id), 0) from realtime.schema_version;
+select coalesce(pg_catalog.max(version_id), 0) from realtime.schema_version;

@@ -23,8 +23,6 @@ import (
 )
 
 const (
-	versionTable = "realtime.schema_version"
-
 	migrateConnectTimeout = 10 * time.Second
 	// cancelDelay is how long Postgres may take to cancel a statement before its connection is given up.
 	cancelDelay = time.Second
@@ -263,8 +261,8 @@ func closeConn(conn *pgx.Conn) {
 }
 
 func (m Migrator) provider(db *sql.DB) (*goose.Provider, error) {
-	p, err := goose.NewProvider(goose.DialectPostgres, db, m.files(),
-		goose.WithTableName(versionTable), goose.WithSlog(m.logger()), goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(goose.DialectCustom, db, m.files(),
+		goose.WithStore(versions{}), goose.WithSlog(m.logger()), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("read migrations: %w", err)
 	}

@@ -26,6 +26,7 @@ func Ready(ctx context.Context, pool *Pool, l Limits) error {
 	found := OutdatedError{Want: list[len(list)-1].Version}
 	err = Short(ctx, pool, l, false, func(b *pgx.Batch) {
 		b.Queue(sql.SchemaVersion)
+		b.Queue(sql.UsersPath)
 		b.Queue(sql.Probe)
 	}, func(results pgx.BatchResults) error {
 		if err := results.QueryRow().Scan(&found.Have); err != nil && !isUndefinedTable(err) {
@@ -34,8 +35,10 @@ func Ready(ctx context.Context, pool *Pool, l Limits) error {
 		if found.Have < found.Want {
 			return &found
 		}
-		if _, err := results.Exec(); err != nil {
-			return fmt.Errorf("try a row: %w", err)
+		for range 2 {
+			if _, err := results.Exec(); err != nil {
+				return fmt.Errorf("try a row: %w", err)
+			}
 		}
 		return nil
 	})
