@@ -17,10 +17,35 @@ var changesProvocations = append([]provocation{
 		s.exec("revoke create on database " + s.db.Name + " from rowcast")
 		return s.follow("nowhere", nil).troubled(protocol.PostgresChangesUnavailable) // there is no publication yet
 	}},
+	{code: protocol.PostgresChangesUnavailable, where: inJoin, counted: joinsTotal, on: onChanges, provoke: func(s *stage) string {
+		s.exec("alter role " + s.role + " noreplication")
+		defer s.exec("alter role " + s.role + " replication")
+		table := s.followed("id int primary key", "")
+		return refusedJoin("open", waitingFor(15_000, map[string]any{"schema": "public", "table": table}))(s)
+	}},
 	{code: protocol.PostgresChangesUnavailable, where: inSystem, counted: troublesTotal, on: onChanges, provoke: func(s *stage) string {
 		table := s.followed("id int primary key", "")
 		defer s.lock("pg_catalog.pg_publication")()
 		return s.follow(table, nil).troubled(protocol.PostgresChangesUnavailable)
+	}},
+	{code: protocol.PostgresChangesSubscribeTimeout, where: inJoin, counted: joinsTotal, on: onChanges, provoke: func(s *stage) string {
+		table := s.followed("id int primary key", "")
+		defer s.lock("pg_catalog.pg_publication")()
+		return refusedJoin("open", waitingFor(1, map[string]any{"schema": "public", "table": table}))(s)
+	}},
+	{code: protocol.PostgresChangesSubscribeTimeout, where: inJoin, counted: joinsTotal, on: onChanges, provoke: func(s *stage) string {
+		table := s.followed("id int primary key", "")
+		defer s.lock("pg_catalog.pg_publication")()
+		return refusedJoin("open", waitingFor(10_000, map[string]any{"schema": "public", "table": table}))(s)
+	}},
+	{code: protocol.JoinSuperseded, where: inJoin, counted: joinsTotal, on: onChanges, provoke: func(s *stage) string {
+		table := s.followed("id int primary key", "")
+		defer s.lock("pg_catalog.pg_publication")()
+		c := s.dial(token(s.t, "u1", "authenticated", nil))
+		join := c.push("", "realtime:a", "phx_join", waitingFor(15_000, map[string]any{"schema": "public", "table": table}))
+		leave := c.push(join, "realtime:a", "phx_leave", map[string]any{})
+		defer c.reply(leave)
+		return c.refusal(join)
 	}},
 	{code: protocol.PostgresChangesWithheld, where: inSystem, counted: troublesTotal, on: onChanges, provoke: func(s *stage) string {
 		return s.follow(s.followed("id int primary key", "revoke select on TABLE from authenticated"), nil).troubled(protocol.PostgresChangesWithheld)
@@ -66,13 +91,21 @@ var changesProvocations = append([]provocation{
 	map[string]any{"schema": "*", "snapshot": true},
 )...)
 
-// refusedEntries are subscriptions that cannot be had.
+// waitingFor is what a join says that waits for changes, for so many milliseconds.
+func waitingFor(timeout int, entry map[string]any) map[string]any {
+	return config(map[string]any{"postgres_changes": []any{entry}, "postgres_changes_options": map[string]any{"wait": true, "timeout": timeout}})
+}
+
+// refusedEntries are subscriptions that cannot be had, and are told so also to who waits for them.
 func refusedEntries(entries ...map[string]any) (all []provocation) {
 	for _, entry := range entries {
 		all = append(all, provocation{code: protocol.PostgresChangesRefused, where: inSystem, counted: troublesTotal, on: onChanges, provoke: func(s *stage) string {
 			s.publishes("members")
 			c, _ := s.member("open", map[string]any{"postgres_changes": []any{entry}})
 			return c.told("open")
+		}}, provocation{code: protocol.RealtimeDisabledForConfiguration, where: inJoin, counted: joinsTotal, on: onChanges, provoke: func(s *stage) string {
+			s.publishes("members")
+			return refusedJoin("open", waitingFor(15_000, entry))(s)
 		}})
 	}
 	return all

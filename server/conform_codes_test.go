@@ -105,9 +105,10 @@ func TestCodesThatClientsKnow(t *testing.T) {
 		"JwtSignatureError":          {"Failed to validate JWT signature"},
 		"JwtSignerError": {"Failed to generate JWT signer, check your JWT secret or JWKS configuration",
 			`Failed to generate JWT signer for key ID (kid) "%s", check your JWT secret or JWKS configuration`},
-		"Unauthorized":             {"You do not have permissions to read from this Channel topic: %s"},
-		"UnableToReplayMessages":   {"Replay is not allowed for public channels", "Replay params are not valid", "Realtime was unable to replay messages"},
-		"UnableToConnectToProject": {"Realtime was unable to connect to the project database"},
+		"Unauthorized":                    {"You do not have permissions to read from this Channel topic: %s"},
+		"UnableToReplayMessages":          {"Replay is not allowed for public channels", "Replay params are not valid", "Realtime was unable to replay messages"},
+		"UnableToConnectToProject":        {"Realtime was unable to connect to the project database"},
+		"PostgresChangesSubscribeTimeout": {"Timed out after %dms waiting for the postgres_changes subscription"},
 	}
 	// Sentences that clients are told without a code there, or with another where there is room for more.
 	plain := []string{

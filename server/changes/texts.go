@@ -18,6 +18,12 @@ var away = notice{protocol.PostgresChangesUnavailable, protocol.PostgresChangesU
 // slotWaits is said while the making of a slot waits for transactions.
 var slotWaits = notice{protocol.PostgresChangesUnavailable, protocol.TextChangesSlotWaits}
 
+// Passes tells of what a member was told whether it is tried again soon by itself. What does not pass waits for somebody to do something.
+func Passes(code protocol.Code, text string) bool {
+	n := notice{code, text}
+	return n == away || n == slotWaits
+}
+
 // noSnapshot says why there is none.
 func noSnapshot(format string, args ...any) notice {
 	return notice{protocol.PostgresChangesSnapshot, fmt.Sprintf(format, args...)}

@@ -116,10 +116,13 @@ func (c *Channel) giveUp(w *waitingPushes) {
 		c.mu.Unlock()
 		return
 	}
-	waiting := c.takeWaiting()
+	waiting, code := c.takeWaiting(), protocol.Deaf
+	if c.awaits != nil {
+		code = protocol.UnmatchedTopic // it is not the decision that takes its time: the topic is not joined yet
+	}
 	c.mu.Unlock()
 	for _, p := range waiting {
-		c.turnDown(p, protocol.Deaf)
+		c.turnDown(p, code)
 	}
 }
 

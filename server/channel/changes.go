@@ -5,14 +5,12 @@ import (
 	"rowcast/server/protocol"
 )
 
-// subscribeChanges has the client told of the changes of rows that its join asked for. What becomes of it is told by system
-// messages: a subscription that cannot be had does not end the channel.
-func (c *Channel) subscribeChanges() {
-	asked := c.options.Changes
+// subscribeChanges has the client told of the changes of rows that its join asked for, unless it is already. What becomes of it is
+// told by system messages: a subscription that cannot be had does not end a channel whose join does not wait for it.
+func (c *Channel) subscribeChanges(asked [][]byte) {
 	if len(asked) == 0 {
 		return
 	}
-	c.options.Changes = nil // they were echoed, and are not needed any more
 	member := changesMember{c}
 	entries, err := changes.ParseEntries(asked, protocol.ChangeIDs(asked))
 	if err != nil {
@@ -44,17 +42,22 @@ func (m changesMember) Deliver(f *protocol.Frame) changes.Outlet {
 	return nil
 }
 
-// Notice tells the client how its subscription fares.
+// Notice tells the client how its subscription fares, or answers the join that waits for it.
 func (m changesMember) Notice(code protocol.Code, text string) {
 	c := m.channel
+	if code != "" {
+		c.session.Metrics.ChangesTroubles.WithLabelValues(string(code)).Inc()
+	}
+	if c.awaited(code, text) {
+		return
+	}
 	status := protocol.StatusOK
 	if code != "" {
 		status, text = protocol.StatusError, code.Because(text)
-		c.session.Metrics.ChangesTroubles.WithLabelValues(string(code)).Inc()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
+	if !c.ended && c.admitted {
 		c.system("postgres_changes", status, text)
 	}
 }

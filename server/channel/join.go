@@ -49,8 +49,10 @@ type Channel struct {
 	notices     []notice              // to be told when the join is answered: that takes a while where the past is read, joinTime at most
 
 	cancelReplay func()
+	awaits       *awaiting // nil: the answer to the join does not wait for changes, or not any more
 
 	void       atomic.Bool  // set: what still waits to leave must not
+	muted      atomic.Bool  // its join waits for changes: what is sent on the topic is not for it yet
 	complained atomic.Int64 // when a refused send was last told by a system message, Unix nanoseconds
 	unreadable atomic.Int64 // when it was last told that there was a message which the client cannot read
 }
@@ -78,6 +80,8 @@ func (s *Session) join(m protocol.Message) {
 	sub := hub.NewSubscription(c.room, s.number, c.claims.Subject, c)
 	if c.wantsReplay() {
 		sub.AwaitReplay()
+	} else {
+		c.muted.Store(c.waitsForChanges())
 	}
 	if !c.subscribe(sub) {
 		c.tenure.Ended(string(protocol.Disconnected))

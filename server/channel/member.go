@@ -39,11 +39,14 @@ func (c *Channel) Ask(sub *hub.Subscription, round uint64, first bool) {
 // Admitted answers the join, at once or when the past that the client asked for is there.
 func (c *Channel) Admitted(r hub.Rights) {
 	c.Decided(r)
-	if c.wantsReplay() {
+	switch {
+	case c.wantsReplay():
 		c.beginReplay(r)
-		return
+	case c.waitsForChanges():
+		c.awaitChanges(func() {})
+	default:
+		c.welcome()
 	}
-	c.welcome()
 }
 
 // welcome answers the join; false: the channel has ended.
@@ -56,6 +59,9 @@ func (c *Channel) welcome() bool {
 	c.admitted = true
 	leaving := c.leaving
 	c.answer("", "") // under the lock: whoever ends the channel next finds the join answered
+	asked, subscribed := c.options.Changes, c.changes != nil
+	c.options.Changes = nil // they were echoed, and are not needed any more
+	c.muted.Store(false)
 	for _, n := range c.notices {
 		c.system(n.extension, protocol.StatusError, n.text)
 	}
@@ -67,6 +73,9 @@ func (c *Channel) welcome() bool {
 		c.session.left(c, *leaving)
 		return false
 	}
+	if !subscribed {
+		c.subscribeChanges(asked)
+	}
 	c.announce()
 	return true
 }
@@ -76,7 +85,6 @@ func (c *Channel) Paused() { c.notify("system", protocol.Deaf.Reason()) }
 
 // announce says what follows a successful join.
 func (c *Channel) announce() {
-	c.subscribeChanges()
 	if c.options.ReplicationReady {
 		cancel := c.session.WhenHearing(func() { c.system("system", protocol.StatusOK, protocol.TextReplicationReady) })
 		c.mu.Lock()
@@ -166,11 +174,18 @@ type notice struct{ extension, text string }
 func (c *Channel) notify(extension, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch n := (notice{extension, text}); {
+	switch {
 	case c.ended:
 	case c.admitted:
 		c.system(extension, protocol.StatusError, text)
-	case !slices.Contains(c.notices, n):
+	default:
+		c.notice(notice{extension, text})
+	}
+}
+
+// notice has the client told something behind the answer to its join, once. Called under c.mu.
+func (c *Channel) notice(n notice) {
+	if !slices.Contains(c.notices, n) {
 		c.notices = append(c.notices, n)
 	}
 }
@@ -179,6 +194,7 @@ func (c *Channel) notify(extension, text string) {
 func (c *Channel) Deliver(f *protocol.Frame) hub.Outlet {
 	frame := f.Bytes(c.session.version)
 	switch {
+	case c.muted.Load():
 	case frame == nil:
 		c.session.Metrics.Withheld.WithLabelValues("wire_version").Inc()
 		if now(&c.unreadable) {
@@ -265,6 +281,9 @@ func (c *Channel) refuseAll(waiting []waitingPush, code protocol.Code) {
 		switch code {
 		case protocol.UnmatchedTopic, protocol.Disconnected: // what it was sent on is not there any more
 			c.turnDown(p, code)
+		case protocol.JoinSuperseded, protocol.RealtimeRestarting, protocol.PostgresChangesSubscribeTimeout, protocol.PostgresChangesUnavailable,
+			protocol.RealtimeDisabledForConfiguration: // nor was it ever
+			c.turnDown(p, protocol.UnmatchedTopic)
 		case protocol.Deaf, protocol.MessagesWithheld, protocol.UnableToConnectToProject, protocol.UnableToReplayMessages:
 			c.turnDown(p, protocol.UnableToConnectToProject)
 		default:
@@ -301,6 +320,7 @@ func (c *Channel) finish(code string) (rest unanswered, first bool) {
 		return unanswered{}, false
 	}
 	c.ended = true
+	c.stopAwaiting()
 	c.tenure.Ended(code)
 	if c.timer != nil {
 		c.timer.Stop()

@@ -41,9 +41,13 @@ func (c *Channel) beginReplay(r hub.Rights) {
 			first, err = c.session.Replayer.Next(joining, past)
 		}
 		done()
-		if err == nil && c.welcome() {
+		page := &first
+		if c.waitsForChanges() {
+			page = nil // as one that has to wait for its turn
+		}
+		if err == nil && c.admit(ctx) {
 			c.tellGap(past.Gap, past.Left())
-			err = c.replay(ctx, past, &first)
+			err = c.replay(ctx, past, page)
 		}
 		if err != nil && ctx.Err() == nil {
 			c.failReplay(err)

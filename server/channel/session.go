@@ -206,8 +206,11 @@ func (s *Session) leave(c *Channel, m protocol.Message) {
 		ref := m.Ref     // and not a pointer into m, which would keep the whole frame
 		c.leaving = &ref // the join is answered first
 	}
+	awaited := joining && c.stopAwaiting() != nil
 	c.mu.Unlock()
 	switch {
+	case awaited:
+		c.leaveUnanswered()
 	case again:
 		s.sender.Send(protocol.Reply(s.version, c.joinRef, m.Ref, m.Topic, protocol.StatusOK, nil))
 	case !joining:
@@ -266,6 +269,13 @@ func (s *Session) Drain() {
 	s.draining = true
 	s.mu.Unlock()
 	for _, c := range s.all() {
+		c.mu.Lock()
+		awaited := c.stopAwaiting() != nil
+		c.mu.Unlock()
+		if awaited {
+			c.refuseAwaited(refusal(protocol.RealtimeRestarting))
+			continue
+		}
 		payload := protocol.SystemPayload("system", protocol.StatusOK, protocol.ServerDisconnect.Text(), "")
 		s.sender.Send(protocol.Push(s.version, "", "", c.topic, protocol.EventSystem, payload))
 	}

@@ -54,6 +54,10 @@ const (
 	PostgresChangesWithheld    Code = "PostgresChangesWithheld"
 	PostgresChangesSnapshot    Code = "PostgresChangesSnapshot"
 	PostgresChangesGap         Code = "PostgresChangesGap"
+
+	// … of a join that waits for them.
+	PostgresChangesSubscribeTimeout  Code = "PostgresChangesSubscribeTimeout"
+	RealtimeDisabledForConfiguration Code = "RealtimeDisabledForConfiguration"
 )
 
 // What stops a request over REST, beside what stops a message.
@@ -123,6 +127,7 @@ const (
 	TextBatchSize          = "Too many messages to broadcast, please reduce the batch size"
 	TextSomeRefused        = "%d of %d messages were refused"
 	TextDisconnected       = "You were disconnected: %s"
+	TextJoinLeft           = "The topic was left before its join was answered"
 	TextNoLongerPresent    = "You no longer have permission to be present on this Channel topic: %s"
 )
 
@@ -153,6 +158,8 @@ const (
 	TextSnapshotOvertaken = "Unable to give a snapshot: more changes than may wait came meanwhile, several times"
 	TextSnapshotBusy      = "Unable to give a snapshot: too many are asked for at the moment"
 	TextSnapshotSlow      = "Unable to give a snapshot: it was not done in %s, and others wait for theirs"
+	TextChangesTimeout    = "Timed out after %dms waiting for the postgres_changes subscription"
+	TextChangesTimeoutWhy = TextChangesTimeout + ": %s"
 	TextGapStream         = "Changes may have been missed while the database was not heard"
 	TextGapUndecided      = "Changes may have been missed: who may see them could not be found out"
 	TextGapExcess         = "Changes may have been missed: too many came while the snapshot was given, which begins again"
@@ -189,6 +196,12 @@ const closePolicy = 1008
 // refusedOverREST is all that a token that is refused is told there; the code says more.
 var refusedOverREST = []string{TextRefused}
 
+// changesRefused is what is wrong with entries that no changes can be told for.
+var changesRefused = []string{
+	TextChangesNotPublished, TextChangesException, TextChangesParams, TextChangesFilter, TextChangesSelect, TextChangesWildSelect,
+	TextChangesNumbers, TextChangesSnapshot, TextChangesWildSnapshot,
+}
+
 // table holds every code once. Sentences that upstream also sends are upstream's to the letter: programs match them.
 var table = []Entry{
 	{Code: TopicNameRequired, Where: InJoinReply, Texts: []string{"You must provide a topic name"}},
@@ -211,7 +224,7 @@ var table = []Entry{
 		Texts: []string{"You do not have permissions to read from this Channel topic: %s"}, REST: refusedOverREST},
 	{Code: UnableToReplayMessages, Where: InJoinReply | InSystem,
 		Texts: []string{"Replay is not allowed for public channels", TextReplayParams, TextReplayFailed}},
-	{Code: JoinSuperseded, Where: InJoinReply, Texts: []string{"Another join of this topic took the place of this one"}},
+	{Code: JoinSuperseded, Where: InJoinReply, Texts: []string{"Another join of this topic took the place of this one", TextJoinLeft}},
 	{Code: NotSupported, Where: InPushReply | InSystem | InREST, Texts: []string{"This server does not support %s"}},
 
 	{Code: UnableToConnectToProject, Where: InJoinReply | InPushReply | InSystem | InREST,
@@ -235,10 +248,10 @@ var table = []Entry{
 	{Code: ReplayGap, Where: InSystem,
 		Texts: []string{"Nothing is known here of the messages to go on after, the newest %d messages follow", TextGapLimit, TextGapDropped, TextGapUnreadable}},
 
-	{Code: PostgresChangesRefused, Where: InSystem, Bare: true, Texts: []string{
-		TextChangesNotPublished, TextChangesException, TextChangesParams, TextChangesFilter, TextChangesSelect, TextChangesWildSelect,
-		TextChangesNumbers, TextChangesSnapshot, TextChangesWildSnapshot}},
-	{Code: PostgresChangesUnavailable, Where: InSystem,
+	{Code: PostgresChangesRefused, Where: InSystem, Bare: true, Texts: changesRefused},
+	{Code: RealtimeDisabledForConfiguration, Where: InJoinReply, Texts: changesRefused},
+	{Code: PostgresChangesSubscribeTimeout, Where: InJoinReply, Texts: []string{TextChangesTimeout, TextChangesTimeoutWhy}},
+	{Code: PostgresChangesUnavailable, Where: InSystem | InJoinReply,
 		Texts: []string{"Changes cannot be read from the database at the moment: it is tried again", TextChangesUnreadable, TextChangesSlotWaits}},
 	{Code: PostgresChangesWithheld, Where: InSystem, Texts: []string{TextChangesUndecided, TextChangesGrant}},
 	{Code: PostgresChangesSnapshot, Where: InSystem,

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Join is what a client asks for when it joins a topic. Keys that are absent or null have their default; but for private,
@@ -26,7 +27,8 @@ type Join struct {
 	HasReplay bool // the key was given, even if null: public channels refuse it
 	Replay    Replay
 
-	Changes [][]byte // entries of postgres_changes, raw, for EchoChanges; they share memory with the payload
+	Changes     [][]byte      // entries of postgres_changes, raw, for EchoChanges; they share memory with the payload
+	ChangesWait time.Duration // how long the answer waits for them to be subscribed to; 0: it does not
 }
 
 // Replay asks for broadcasts of the past: since a moment, or after the messages that were received last.
@@ -66,6 +68,13 @@ var brokenKeys = []string{
 
 // maxChanges bounds the table subscriptions of one channel; each costs memory and work at every change.
 const maxChanges = 100
+
+// How long a join waits for changes to be subscribed to: unless it says otherwise, and at most. Clients give it ten seconds more than
+// they ask for.
+const (
+	defaultChangesWait = 15 * time.Second
+	maxChangesWait     = 20 * time.Second
+)
 
 // maxJoin bounds a join: its table subscriptions are kept as long as the channel, and echoed. It is far above the longest
 // token and a hundred filters.
@@ -132,10 +141,12 @@ func (j *Join) readConfig(config []byte) error {
 	}
 	broadcast, _ := Member(config, "broadcast")
 	presence, _ := Member(config, "presence")
+	options, _ := Member(config, "postgres_changes_options")
+	waits := false
 	for _, section := range []struct {
 		path  string
 		value []byte
-	}{{"config.broadcast", broadcast}, {"config.presence", presence}} {
+	}{{"config.broadcast", broadcast}, {"config.presence", presence}, {"config.postgres_changes_options", options}} {
 		if err := checkSection(section.path, section.value); err != nil {
 			return err
 		}
@@ -151,6 +162,7 @@ func (j *Join) readConfig(config []byte) error {
 		{"config.broadcast.ack", broadcast, "ack", &j.Ack},
 		{"config.broadcast.replication_ready", broadcast, "replication_ready", &j.ReplicationReady},
 		{"config.presence.enabled", presence, "enabled", &j.PresenceEnabled},
+		{"config.postgres_changes_options.wait", options, "wait", &waits},
 	} {
 		value, ok := Member(flag.object, flag.key)
 		if !ok || isNull(value) && flag.into != &j.Private { // what may have been meant to be private never becomes public
@@ -166,7 +178,26 @@ func (j *Join) readConfig(config []byte) error {
 	if err := j.readReplay(broadcast); err != nil {
 		return err
 	}
-	return j.readChanges(config)
+	if err := j.readChanges(config); err != nil {
+		return err
+	}
+	return j.readChangesWait(options, waits)
+}
+
+// readChangesWait finds out how long to wait. It is wrong also where nobody waits: whoever wrote it did so for a reason.
+func (j *Join) readChangesWait(options []byte, waits bool) error {
+	wait := defaultChangesWait
+	if _, ok := given(options, "timeout"); ok {
+		asked := integer(options, "timeout")
+		if !asked.ok || asked.value <= 0 {
+			return &JoinError{"config.postgres_changes_options.timeout", "a whole number of milliseconds above 0"}
+		}
+		wait = time.Duration(min(asked.value, maxChangesWait.Milliseconds())) * time.Millisecond
+	}
+	if waits && len(j.Changes) > 0 {
+		j.ChangesWait = wait
+	}
+	return nil
 }
 
 func (j *Join) readPresenceKey(presence []byte) error {

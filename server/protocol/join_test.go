@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -65,6 +66,18 @@ func TestParseJoin(t *testing.T) {
 		{"replay after numbers", `{"config":{"broadcast":{"replay":{"after":["a",7]}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
 		{"replay after, since text", `{"config":{"broadcast":{"replay":{"after":"a","since":"7"}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
 		{"replay limit text", `{"config":{"broadcast":{"replay":{"since":1,"limit":"5"}}}}`, protocol.Join{HasReplay: true, Replay: protocol.Replay{Asked: true}}},
+		{"waits for changes", `{"config":{"postgres_changes":[{}],"postgres_changes_options":{"wait":true}}}`,
+			protocol.Join{Changes: [][]byte{[]byte("{}")}, ChangesWait: 15 * time.Second}},
+		{"waits for a while", `{"config":{"postgres_changes":[{}],"postgres_changes_options":{"wait":"True","timeout":1}}}`,
+			protocol.Join{Changes: [][]byte{[]byte("{}")}, ChangesWait: time.Millisecond}},
+		{"waits for as long as is waited at most", `{"config":{"postgres_changes":[{}],"postgres_changes_options":{"wait":true,"timeout":9223372036854775807}}}`,
+			protocol.Join{Changes: [][]byte{[]byte("{}")}, ChangesWait: 20 * time.Second}},
+		{"waits by null", `{"config":{"postgres_changes":[{}],"postgres_changes_options":{"wait":true,"timeout":null}}}`,
+			protocol.Join{Changes: [][]byte{[]byte("{}")}, ChangesWait: 15 * time.Second}},
+		{"does not wait", `{"config":{"postgres_changes":[{}],"postgres_changes_options":{"wait":false,"timeout":5000}}}`,
+			protocol.Join{Changes: [][]byte{[]byte("{}")}}},
+		{"nothing about waiting", `{"config":{"postgres_changes":[{}],"postgres_changes_options":null}}`, protocol.Join{Changes: [][]byte{[]byte("{}")}}},
+		{"waits for nothing", `{"config":{"postgres_changes":[null],"postgres_changes_options":{"wait":true}}}`, protocol.Join{}},
 		{"unknown keys", `{"x":[],"config":{"y":1,"broadcast":{"z":{}},"presence":{"w":"private"}}}`, protocol.Join{}},
 	}
 	for _, tt := range tests {
@@ -108,6 +121,11 @@ func TestParseJoinErrors(t *testing.T) {
 		`{"config":{"presence":{"key":[]}}}`:                                     "config.presence.key: expected text, a number, true or false",
 		`{"config":{"presence":{"key":"ids"}}}`:                                  `config.presence.key: expected a key other than "ids"`,
 		`{"config":{"presence":{"key":"` + strings.Repeat("k", 1025) + `"}}}`:    "config.presence.key: expected at most 1024 bytes",
+		`{"config":{"postgres_changes_options":[]}}`:                             "config.postgres_changes_options: expected an object",
+		`{"config":{"postgres_changes_options":{"wait":1}}}`:                     "config.postgres_changes_options.wait: expected true or false",
+		`{"config":{"postgres_changes_options":{"timeout":0}}}`:                  "config.postgres_changes_options.timeout: expected a whole number of milliseconds above 0",
+		`{"config":{"postgres_changes_options":{"wait":true,"timeout":1.5}}}`:    "config.postgres_changes_options.timeout: expected a whole number of milliseconds above 0",
+		`{"config":{"postgres_changes_options":{"timeout":"5000"}}}`:             "config.postgres_changes_options.timeout: expected a whole number of milliseconds above 0",
 		`{"config":{"postgres_changes":{}}}`:                                     "config.postgres_changes: expected an array of objects",
 		`{"config":{"postgres_changes":"*"}}`:                                    "config.postgres_changes: expected an array of objects",
 		`{"config":{"private":null}}`:                                            "config.private: expected true or false",

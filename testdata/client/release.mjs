@@ -39,10 +39,13 @@ export function createClient(url, key, vsn, transport, { realtime, ...options } 
 // unthrottled waits until the first release lets something be sent again. There is nothing that tells.
 export const unthrottled = () => new Promise((done) => setTimeout(done, release === '2.0.0' ? 5 : 0))
 
+const neverWaits = { 'joins that wait for changes': 'it has no option postgres_changes_options' }
+
 // What a release cannot do; whatever needs it is not played with it.
 const lacks = {
-  '2.44.0': { accessToken: 'it has no option accessToken', 'private sending over REST': 'it sends to public channels only', httpSend: 'it has no httpSend()' },
+  '2.44.0': { ...neverWaits, accessToken: 'it has no option accessToken', 'private sending over REST': 'it sends to public channels only', httpSend: 'it has no httpSend()' },
   '2.0.0': {
+    ...neverWaits,
     accessToken: 'it has no option accessToken',
     'private channels': 'it knows no private channels', 'sending over REST': 'it sends over sockets only',
     'private sending over REST': 'it sends over sockets only', httpSend: 'it has no httpSend()',

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import changes from './scenarios/changes.mjs'
 import changesRights from './scenarios/changes_rights.mjs'
 import changesValues from './scenarios/changes_values.mjs'
+import changesWait from './scenarios/changes_wait.mjs'
 import database from './scenarios/database.mjs'
 import join from './scenarios/join.mjs'
 import presence from './scenarios/presence.mjs'
@@ -20,7 +21,7 @@ import { Skipped } from './release.mjs'
 import { Scenario } from './scenario.mjs'
 
 const { VSN: vsn, SERVER_URL: url, JWT_SECRET: secret } = process.env
-const scenarios = { ...publicly, ...presence, ...join, ...database, ...rights, ...replay, ...changes, ...changesRights, ...changesValues, ...rest, ...tokens, ...server }
+const scenarios = { ...publicly, ...presence, ...join, ...database, ...rights, ...replay, ...changes, ...changesRights, ...changesValues, ...changesWait, ...rest, ...tokens, ...server }
 
 console.log = console.error // standard output is for the protocol
 const say = (line) => process.stdout.write(JSON.stringify(line) + '\n')
