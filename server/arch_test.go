@@ -27,12 +27,13 @@ var mayImport = map[string][]string{
 	"server/protocol":  {},
 	"server/sockopt":   {},
 	"server/bucket":    {},
+	"server/repeats":   {},
 	"server/printable": {},
 
 	"server/rights/aim": {},
 
 	"server/hub":      {"server/protocol", "server/snapshot", "server/metrics"},
-	"server/socket":   {"server/protocol", "server/sockopt", "server/metrics"},
+	"server/socket":   {"server/protocol", "server/repeats", "server/sockopt", "server/metrics"},
 	"server/postgres": {"migrations", "sql", "server/sockopt", "server/metrics"},
 
 	"server/decisions": {"sql", "server/postgres", "server/metrics"},
@@ -44,13 +45,13 @@ var mayImport = map[string][]string{
 	"server/auth":      {"sql", "server/feed", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
 
 	"server/wal":     {"sql", "server/postgres", "server/metrics"},
-	"server/changes": {"sql", "server/wal", "server/postgres", "server/protocol", "server/snapshot", "server/rights/aim", "server/metrics"},
+	"server/changes": {"sql", "server/wal", "server/postgres", "server/protocol", "server/repeats", "server/snapshot", "server/rights/aim", "server/metrics"},
 
 	"server/presence": {"server/hub", "server/protocol", "server/metrics"},
 	"server/jwks":     {"server/auth", "server/metrics"},
-	"server/messages": {"sql", "server/feed", "server/hub", "server/postgres", "server/protocol", "server/snapshot", "server/metrics"},
-	"server/channel":  {"server/auth", "server/bucket", "server/changes", "server/decisions", "server/hub", "server/messages", "server/presence", "server/protocol", "server/metrics"}, // not socket
-	"server/api":      {"server/auth", "server/bucket", "server/decisions", "server/explain", "server/hub", "server/protocol", "server/metrics"},                                       // not socket
+	"server/messages": {"sql", "server/feed", "server/hub", "server/postgres", "server/protocol", "server/repeats", "server/snapshot", "server/metrics"},
+	"server/channel":  {"server/auth", "server/bucket", "server/changes", "server/decisions", "server/hub", "server/messages", "server/presence", "server/protocol", "server/repeats", "server/metrics"}, // not socket
+	"server/api":      {"server/auth", "server/bucket", "server/decisions", "server/explain", "server/hub", "server/protocol", "server/metrics"},                                                         // not socket
 
 	"server/metrics/metricstest": {"server/metrics"}, // for tests
 	"server/auth/authtest":       {},                 // for tests

@@ -3,6 +3,7 @@ package changes
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -114,7 +115,7 @@ func (l *loop) settleCheck(f finding) {
 	}
 	switch {
 	case f.err != nil:
-		l.Logger.Warn("a subscription to changes could not be checked", "err", f.err)
+		l.say(slog.LevelWarn, postgres.SQLState(f.err), "a subscription to changes could not be checked", "err", f.err)
 		if !s.active {
 			l.complain(s, away)
 		}
@@ -202,7 +203,7 @@ func (c *wave) one(ctx context.Context, in inquiry) (f finding) {
 			return f
 		}
 		if len(found.Tables) == 0 {
-			c.Logger.Info("a subscription asks for changes that are not published", "entry", e.Describe(), "mend", found.Mend)
+			c.say(slog.LevelInfo, named(Name{e.Schema, e.Table}), "a subscription asks for changes that are not published", "entry", e.Describe(), "mend", found.Mend)
 			f.problem = e.Unavailable()
 			return f
 		}
@@ -258,7 +259,8 @@ func (c *wave) table(ctx context.Context, f *finding, e *Entry, oid uint32) (pro
 	switch {
 	case answer.Code == "":
 	case strings.HasPrefix(answer.Code, "42501"): // why is for the operator
-		c.Logger.Warn("a role may not be told of changes", "role", f.role, "why", answer.Problem)
+		table := named(Name{t.Schema, t.Name})
+		c.say(slog.LevelWarn, table+" "+f.role, "a role may not be told of changes", "role", f.role, "table", table, "why", answer.Problem)
 		return e.Refused(exception(answer.Code, "permission denied")), nil
 	default:
 		return e.Refused(exception(answer.Code, answer.Problem)), nil

@@ -9,6 +9,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
 	"rowcast/server/protocol"
+	"rowcast/server/repeats"
 )
 
 // Options of an Engine.
@@ -23,9 +24,15 @@ type Options struct {
 	Logger          *slog.Logger
 	Metrics         *metrics.Metrics
 
+	repeats   *repeats.Log         // made by New
 	turn      time.Duration        // how long a snapshot may take while others wait; 0: a minute
 	lingerFor time.Duration        // how long the stream is kept for nobody; 0: a minute
 	judged    func(*trial, *batch) // told of every batch that was delivered, for tests
+}
+
+// say logs what clients can cause again and again: about the same key once in a while.
+func (o *Options) say(level slog.Level, key, msg string, args ...any) {
+	o.repeats.Say(o.Logger, level, key, msg, args...)
 }
 
 // Outlet is a subscriber's connection, in which frames collect until they are flushed.
@@ -61,6 +68,7 @@ type Engine struct {
 
 // New makes an engine. It does nothing before Run.
 func New(o Options) *Engine {
+	o.repeats = &repeats.Log{}
 	e := &Engine{options: o}
 	e.mail.init()
 	e.loop.init(&e.options, &e.mail)

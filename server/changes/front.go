@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"rowcast/server/wal"
@@ -225,7 +227,8 @@ func (h *hearing) compare(ctx context.Context) error {
 			values = nil
 		}
 		if errors.Is(err, errUndecided) {
-			h.Logger.Warn("a filter could not be decided, and does not match", "table", h.Schema+"."+h.Name, "column", c.Column, "op", string(c.Op), "err", err)
+			table := named(Name{h.Schema, h.Name})
+			h.say(slog.LevelWarn, strings.Join([]string{table, c.Column, string(c.Op)}, " "), "a filter could not be decided, and does not match", "table", table, "column", c.Column, "op", string(c.Op), "err", err)
 		} else if err != nil {
 			return err
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -242,7 +244,8 @@ func (p *pages) page(ctx context.Context, last []string) (rows [][]wal.Value, co
 			why = textSnapshotSieve
 		}
 		slow = code == "57014" || code == "55P03" || code == "53200"
-		p.Logger.Warn("rows of a snapshot cannot be read", "table", p.table.Schema+"."+p.table.Name, "role", p.role, "rows", p.size, "sqlstate", code, "detail", refusal+reason)
+		table := named(Name{p.table.Schema, p.table.Name})
+		p.say(slog.LevelWarn, strings.Join([]string{table, p.role, code}, " "), "rows of a snapshot cannot be read", "table", table, "role", p.role, "rows", p.size, "sqlstate", code, "detail", refusal+reason)
 		return nil, nil, slow, noSnapshot(protocol.TextSnapshotRefused, p.table.Schema, p.table.Name, why), nil
 	}
 	columns = map[int]bool{}

@@ -3,10 +3,12 @@ package changes
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
+	"rowcast/server/postgres"
 	"rowcast/server/protocol"
 )
 
@@ -267,7 +269,7 @@ func (l *loop) finishReading(s *Subscription, r *reading, result readResult) {
 		l.complain(s, notice{protocol.PostgresChangesSnapshot, fmt.Sprintf(protocol.TextSnapshotSlow, l.turn)})
 		return
 	case result.err != nil:
-		l.Logger.Warn("a snapshot could not be given", "err", result.err)
+		l.say(slog.LevelWarn, postgres.SQLState(result.err), "a snapshot could not be given", "err", result.err)
 		s.active = false
 		l.complain(s, result.why)
 		s.unread++

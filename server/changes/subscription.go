@@ -1,6 +1,7 @@
 package changes
 
 import (
+	"log/slog"
 	"sync/atomic"
 
 	"rowcast/server/protocol"
@@ -127,7 +128,8 @@ func (l *loop) lower(s *Subscription) {
 // seatIn seats a subscription where it wants something of a relation.
 func (l *loop) seatIn(source *source, s *Subscription) {
 	if err := source.add(s); err != nil { // it was checked: the table has changed since
-		l.Logger.Warn("a filter does not fit its table any more", "table", named(Name{source.relation.Schema, source.relation.Name}), "err", err)
+		table := named(Name{source.relation.Schema, source.relation.Name})
+		l.say(slog.LevelWarn, table, "a filter does not fit its table any more", "table", table, "err", err)
 		l.check(s)
 	}
 }

@@ -2,6 +2,7 @@ package changes
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -111,7 +112,8 @@ func (t *trial) tellAudience(d *delivery, h *hearing, r *row, s *state, a *audie
 	if data == nil {
 		var err error
 		if data, err = h.render(r, s, a, shown); err != nil {
-			t.Logger.Error("a change could not be written", "table", h.Schema+"."+h.Name, "err", err)
+			table := named(Name{h.Schema, h.Name})
+			t.say(slog.LevelError, table, "a change could not be written", "table", table, "err", err)
 			t.missedBy(a, r.xid)
 			return
 		}

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"rowcast/server/hub"
@@ -137,7 +138,7 @@ func (c *Channel) tellGap(gap messages.Gap, following int) {
 func (c *Channel) failReplay(err error) {
 	c.session.Hub.Leave(c.sub)
 	if c.conclude(protocol.UnableToReplayMessages, protocol.TextReplayFailed, protocol.EventError) {
-		c.session.log().Warn("replay failed", "topic", c.name, "err", err)
+		c.session.repeats.Say(c.session.log(), slog.LevelWarn, err.Error(), "replay failed", "topic", c.name, "err", err)
 	}
 }
 

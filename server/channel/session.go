@@ -22,6 +22,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/presence"
 	"rowcast/server/protocol"
+	"rowcast/server/repeats"
 )
 
 // Sender takes complete frames for the client, in order. It never blocks.
@@ -67,6 +68,7 @@ type Options struct {
 
 	sessions atomic.Uint32 // opened so far
 	ends     endLog
+	repeats  repeats.Log
 	users    users
 }
 

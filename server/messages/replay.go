@@ -11,6 +11,7 @@ import (
 	"rowcast/server/metrics"
 	"rowcast/server/postgres"
 	"rowcast/server/protocol"
+	"rowcast/server/repeats"
 	"rowcast/server/snapshot"
 	"rowcast/sql"
 )
@@ -50,6 +51,7 @@ type Replayer struct {
 	limits    postgres.Limits
 	pageBytes int
 	reads     chan struct{}
+	repeats   repeats.Log
 }
 
 // NewReplayer prepares one.
@@ -148,7 +150,7 @@ func (r *Replayer) Next(ctx context.Context, p *Past) (Page, error) {
 		case ctx.Err() != nil || !(postgres.IsUnprintable(err) || postgres.IsSlow(err)):
 			return Page{}, err
 		case n == 1:
-			r.options.Logger.Warn("message not replayed", "err", err, "topic", p.room)
+			r.repeats.Say(r.options.Logger, slog.LevelWarn, p.room, "message not replayed", "err", err, "topic", p.room)
 			return Page{Gap: GapUnreadable, places: 1}, nil
 		}
 		p.page = 1

@@ -3,6 +3,7 @@ package socket
 import (
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
 	"syscall"
@@ -51,7 +52,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	if err != nil { // answered by Accept
 		s.opt.Metrics.SocketsRefused.WithLabelValues(RefusedUpgrade).Inc()
-		s.opt.Logger.Warn("upgrade socket", "remote_addr", r.RemoteAddr, "error", err)
+		s.repeats.Say(s.opt.Logger, slog.LevelWarn, err.Error(), "upgrade socket", "remote_addr", r.RemoteAddr, "error", err)
 		c.finish(h, c.settle(ClientGone))
 		return
 	}

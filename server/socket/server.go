@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rowcast/server/metrics"
+	"rowcast/server/repeats"
 )
 
 // Options configure a Server. Of the limits, 0 means none; of the others, 0 means the default.
@@ -76,6 +77,7 @@ type Server struct {
 	opt     Options
 	epoch   time.Time // Conn.lastRead counts from here, on the monotonic clock
 	origins *Origins
+	repeats repeats.Log
 
 	stop     chan struct{} // closed by Close: ends the sweep
 	stopOnce sync.Once
