@@ -140,7 +140,7 @@ create trigger broadcast after insert on realtime.messages
 
 -- +goose StatementBegin
 create function realtime._create_partition(day date) returns boolean
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare part text := 'messages_' || to_char(day, 'YYYY_MM_DD');
 begin
   if to_regclass('realtime.' || part) is not null then return false; end if;
@@ -168,7 +168,7 @@ comment on function realtime._create_partition(date) is 'Makes the partition of 
 
 -- +goose StatementBegin
 create function realtime._maintain(retention interval) returns table (created int, dropped int)
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   today  date := timezone('utc', now())::date;
   cutoff timestamp := timezone('utc', now()) - retention;

@@ -5,7 +5,7 @@ set local search_path = pg_catalog, pg_temp;
 
 -- +goose StatementBegin
 create function realtime._role_refusal(role name, bypass_roles text[]) returns text
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare asked record;
 begin
   select oid, rolsuper, rolbypassrls into asked from pg_roles where rolname = role;
@@ -21,7 +21,7 @@ comment on function realtime._role_refusal(name, text[]) is 'Why nothing is deci
 
 -- +goose StatementBegin
 create function realtime._refusal(role name, bypass_roles text[]) returns text
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare messages record;
 begin
   select relrowsecurity, relforcerowsecurity, relowner into messages from pg_class where oid = 'realtime.messages'::regclass;
@@ -36,22 +36,23 @@ comment on function realtime._refusal(name, text[]) is 'Why this role is refused
 
 -- Written so that Postgres makes it part of the expression that calls it, which costs half.
 create function realtime._become(topic text, role text, claims text, headers text) returns text
-  language sql as $$
-  select concat(
+  language sql
+  return concat(
     set_config('realtime.topic', topic, true),
     set_config('request.jwt.claims', claims, true),
     set_config('request.jwt.claim.sub', coalesce(claims::jsonb ->> 'sub', ''), true),
     set_config('request.jwt.claim.role', role, true),
     set_config('request.headers', headers, true),
-    set_config('role', role, true))  -- last: from here on we are the user and may call only what the user may
-$$;
-comment on function realtime._become(text, text, text, text) is 'Puts on a user''s role and claims until the enclosing block ends.';
+    set_config('search_path', null, true),  -- the session's default: where policies' functions find what they name
+    set_config('role', role, true));  -- last: from here on we are the user and may call only what the user may
+comment on function realtime._become(text, text, text, text) is
+  'Puts on a user''s role, claims and search_path (the default of the session) until the enclosing block ends. What is said until then is to be written with its schemas, operators too.';
 
 -- Where to put an instant that the answer depends on? Not into a setting: what a policy sets is undone with the probe. An
 -- error outlives it, and this one is no user's to catch: WHEN OTHERS leaves assert_failure alone.
 -- +goose StatementBegin
 create function realtime.valid_until(at timestamptz) returns boolean
-  language plpgsql stable strict parallel restricted as $$
+  language plpgsql stable strict parallel restricted set search_path = pg_catalog, pg_temp as $$
 declare known text := nullif(current_setting('realtime.until', true), '');  -- microseconds; null: nobody decides
 begin
   if at <= statement_timestamp() then return false; end if;
@@ -65,11 +66,11 @@ end $$;
 comment on function realtime.valid_until(timestamptz) is
   'For use in policies: true while the instant is in the future; sessions whose rights depend on it are decided again when it comes.';
 
--- Not SET search_path: the policies' own functions must find what they find in the server's session.
+-- What runs as the user, from _become on, is written with its schemas: under his search_path a name may be anybody's.
 -- +goose StatementBegin
 create function realtime._decide(topics text[], extensions text[], roles text[], claims text[], headers text[], bypass_roles text[])
   returns table (request int, receive boolean, send boolean, code text, reason text, valid_for double precision, snapshot text)
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   probe   uuid := gen_random_uuid();
@@ -170,14 +171,14 @@ begin
             raise exception using errcode = 'RB001', message = 'a trigger on realtime.messages keeps the probe row out';
           end if;
           worn := concat(set_config('plan_cache_mode', plans, true), set_config('realtime.until', until::text, true), realtime._become(topics[i], roles[i], claims[i], headers[i]));
-          select exists (select from realtime.messages m where m.id = probe and m.inserted_at = '0001-01-01') into seen;
+          select exists (select from realtime.messages m where m.id operator(pg_catalog.=) probe and m.inserted_at operator(pg_catalog.=) '0001-01-01') into seen;
           raise exception using errcode = 'RB001';
         end if;
         -- An INSERT that passes the policies dies for want of an id, or on our own CHECK. Nothing is written, no xid is taken.
         worn := concat(set_config('plan_cache_mode', plans, true), set_config('realtime.probe', probe || ' ' || extensions[i] || ' ' || topics[i], true),
                        set_config('realtime.until', until::text, true), realtime._become(topics[i], roles[i], claims[i], headers[i]));
-        if step = 'both' then  -- the columns that are looked at in the row, above
-          insert into realtime.messages (id, topic, extension) values (mark, topics[i], extensions[i]) returning id = probe and inserted_at is not null into kept;
+        if step operator(pg_catalog.=) 'both' then  -- the columns that are looked at in the row, above
+          insert into realtime.messages (id, topic, extension) values (mark, topics[i], extensions[i]) returning id operator(pg_catalog.=) probe and inserted_at is not null into kept;
         else
           insert into realtime.messages (id, topic, extension) values (mark, topics[i], extensions[i]);
         end if;
@@ -250,7 +251,7 @@ comment on function realtime._decide(text[], text[], text[], text[], text[], tex
 
 -- +goose StatementBegin
 create function realtime.can(action text, topic text, extension text default 'broadcast', claims jsonb default null, role text default null)
-  returns boolean language plpgsql as $$
+  returns boolean language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   asked_claims jsonb := coalesce(claims, nullif(current_setting('request.jwt.claims', true), '')::jsonb, '{}');
   asked_role   text  := coalesce(role, asked_claims ->> 'role');

@@ -57,7 +57,7 @@ comment on function realtime._rights_changed() is 'The trigger that watch() inst
 
 -- +goose StatementBegin
 create function realtime._split(template text) returns text[]
-  language plpgsql immutable set search_path = '' as $$
+  language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
   parts text[] := '{}';
   rest  text := template;
@@ -78,14 +78,18 @@ end $$;
 comment on function realtime._split(text) is 'Splits a topic template such as room:{room_id} into literal, column, literal, column, …, literal.';
 
 -- A table with its partitions: row triggers reach these by themselves, a TRUNCATE of one is seen by its own trigger alone.
+-- +goose StatementBegin
 create function realtime._truncatable(source regclass) returns setof regclass
-  language sql stable set search_path = ''
-  as $$ select source union select relid from pg_partition_tree(source) join pg_class on oid = relid where relkind in ('r', 'p') $$;
+  language sql stable
+begin atomic
+  select source union select relid from pg_partition_tree(source) join pg_class on oid = relid where relkind in ('r', 'p');
+end;
+-- +goose StatementEnd
 comment on function realtime._truncatable(regclass) is 'The tables that watch() has to look after for TRUNCATE: this one and its partitions of today.';
 
 -- +goose StatementBegin
 create function realtime._watch_truncate(source regclass) returns void
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare part regclass;
 begin
   for part in select realtime._truncatable(source) loop
@@ -101,7 +105,7 @@ comment on function realtime._watch_truncate(regclass) is 'The part of watch() t
 
 -- +goose StatementBegin
 create function realtime._watch(source regclass, subject name, topic text, columns name[], own boolean)
-  returns void language plpgsql set lock_timeout = '2s' as $$
+  returns void language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 #variable_conflict use_variable
 declare
   parts     text[] := case when topic is not null then realtime._split(topic) else '{}' end;
@@ -170,13 +174,13 @@ comment on function realtime._watch(regclass, name, text, name[], boolean) is
   'What watch() does. own: for the server itself. Then no column is in a trigger''s condition, for what is in one can be neither dropped nor given another type; and the first argument of the triggers is an array: the subject column, and the columns that count.';
 
 create function realtime.watch(source regclass, subject name default null, topic text default null, columns name[] default null)
-  returns void language plpgsql set lock_timeout = '2s' as $$ begin perform realtime._watch(source, subject, topic, columns, false); end $$;
+  returns void language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$ begin perform realtime._watch(source, subject, topic, columns, false); end $$;
 comment on function realtime.watch(regclass, name, text, name[]) is
   'A change of this table changes rights: sessions are decided again when it commits. subject: the column with the user id; topic: a template such as room:{room_id}; with both, only the sessions concerned are asked. columns: only an UPDATE that changes one of these (or a subject or topic column) counts. A second call replaces the first. For the table''s owner.';
 
 -- +goose StatementBegin
 create function realtime.unwatch(source regclass) returns void
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare part regclass;
 begin
   if source is null then
@@ -193,7 +197,7 @@ comment on function realtime.unwatch(regclass) is 'Ends watch(): changes of this
 
 -- +goose StatementBegin
 create function realtime.invalidate(subject text default null, topic text default null) returns void
-  language plpgsql as $$ begin perform realtime._mark(subject, topic); end $$;
+  language plpgsql set search_path = pg_catalog, pg_temp as $$ begin perform realtime._mark(subject, topic); end $$;
 -- +goose StatementEnd
 comment on function realtime.invalidate(text, text) is 'Decides these sessions again when the calling transaction commits; null: every subject, every topic.';
 

@@ -20,7 +20,7 @@ comment on column realtime._nodes.hears_wal is 'The server goes by the WAL, and 
 
 -- +goose StatementBegin
 create function realtime._hear(node text, by text, out before bigint, out after bigint)
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   serves   boolean;
   way      bigint;

@@ -122,7 +122,7 @@ create or replace function realtime.invalidate(subject text default null, topic 
 -- As in 00002, with the marks, and a note of what was dropped.
 -- +goose StatementBegin
 create or replace function realtime._maintain(retention interval) returns table (created int, dropped int)
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   today  date := timezone('utc', now())::date;
   cutoff timestamp := timezone('utc', now()) - retention;
@@ -178,7 +178,7 @@ set local lock_timeout = '5s';
 set local search_path = pg_catalog, pg_temp;
 -- +goose StatementBegin
 create or replace function realtime._maintain(retention interval) returns table (created int, dropped int)
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   today  date := timezone('utc', now())::date;
   cutoff timestamp := timezone('utc', now()) - retention;
@@ -217,7 +217,7 @@ end $$;
 comment on function realtime._maintain(interval) is 'Makes the partitions from yesterday to three days ahead, drops those older than the retention. Run by the server at its start and every hour.';
 -- +goose StatementBegin
 create or replace function realtime.invalidate(subject text default null, topic text default null) returns void
-  language plpgsql as $$ begin perform realtime._mark(subject, topic); end $$;
+  language plpgsql set search_path = pg_catalog, pg_temp as $$ begin perform realtime._mark(subject, topic); end $$;
 -- +goose StatementEnd
 -- +goose StatementBegin
 create or replace function realtime._rights_changed() returns trigger

@@ -47,7 +47,7 @@ comment on column realtime._watches.outgrown is 'Policies have changed so that a
 
 -- What the clock and chance are asked by, and catalogs, which have no dependency recorded.
 create function realtime._unseen(text text, body boolean) returns text
-  language sql immutable parallel safe set search_path = ''
+  language sql immutable parallel safe
   return case
     when regexp_replace(text, '''([^'']|'''')*''', '', 'g') ~* '\m(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|age)"?\s*\(|\m(current_date|current_time|current_timestamp|localtime|localtimestamp)\M'
       or body and text ~* '''\s*(now|today|tomorrow|yesterday)\s*''' then 'clock'
@@ -57,19 +57,21 @@ create function realtime._unseen(text text, body boolean) returns text
 comment on function realtime._unseen(text, boolean) is 'What an expression (or the body of a function) reads that changes without a trace; null: nothing that we know of.';
 
 -- Names in a text, as they may be in a catalog.
+-- +goose StatementBegin
 create function realtime._names(text text, called boolean) returns setof name
-  language sql immutable parallel safe set search_path = ''
-  as $$
+  language sql immutable parallel safe
+begin atomic
     select distinct unnest(array[m[1], lower(m[1]), m[2]])::name from regexp_matches(text, case when called
-      then '([[:alpha:]_][[:alnum:]_$]*)"?\s*\(|"([^"]+)"\s*\(' else '([[:alpha:]_][[:alnum:]_$]*)|"([^"]+)"' end, 'g') as m
-  $$;
+      then '([[:alpha:]_][[:alnum:]_$]*)"?\s*\(|"([^"]+)"\s*\(' else '([[:alpha:]_][[:alnum:]_$]*)|"([^"]+)"' end, 'g') as m;
+end;
+-- +goose StatementEnd
 comment on function realtime._names(text, boolean) is 'The names in the text of a function; called: only those before a parenthesis.';
 
 -- A body that names no way to read a table and only calls what we look into by itself: the helpers that read claims, say.
 -- Only the owner's word stands for functions in C; they are those of extensions.
 -- +goose StatementBegin
 create function realtime._opaque(source oid) returns text
-  language plpgsql stable set search_path = '' as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare f record;
 begin
   select p.prosrc, p.prosqlbody is not null as parsed, p.provolatile, l.lanname into f
@@ -87,7 +89,7 @@ comment on function realtime._opaque(oid) is 'Why it cannot be seen what a funct
 
 -- +goose StatementBegin
 create function realtime._walk() returns table (classid oid, objid oid, how text, opaque text, policies text[])
-  language plpgsql stable set search_path = '' as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
   return query
@@ -217,7 +219,7 @@ comment on function realtime._digest() is 'Of everything in the catalogs that th
 -- planned. (In a setting, which is also gone where a pooler discards all of a session, plans included.)
 -- +goose StatementBegin
 create function realtime._plan_anew() returns boolean
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if current_setting('realtime.planned', true) = (select digest from realtime._discovery) then return false; end if;
   discard plans;
@@ -228,7 +230,7 @@ comment on function realtime._plan_anew() is 'Before a decision: forgets what th
 
 -- +goose StatementBegin
 create function realtime._digest_after(out digest text, out planned boolean)
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   digest := realtime._digest();
   planned := digest is not distinct from current_setting('realtime.planned', true);
@@ -266,7 +268,7 @@ comment on function realtime._arguments(int, bytea) is 'The arguments of a trigg
 
 -- +goose StatementBegin
 create function realtime._in_force(source oid, out own boolean, out subject text, out topic text, out columns text[], out used text[])
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   arguments text[];
   head      text[];
@@ -287,7 +289,7 @@ comment on function realtime._in_force(oid) is 'How a table is watched, by its t
 -- snapshot, in which the dependencies are still those that the digest is about.
 -- +goose StatementBegin
 create function realtime._discover(force boolean) returns table (digest text, xid text)
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
   before realtime._discovery;
@@ -331,7 +333,7 @@ comment on function realtime._discover(boolean) is 'Finds out what the policies 
 
 -- +goose StatementBegin
 create function realtime._observed(oids oid[]) returns boolean
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   insert into realtime._dependencies (classid, objid, how)
     select 'pg_catalog.pg_class'::regclass, c.oid, 'observed' from pg_catalog.pg_class c
@@ -344,9 +346,10 @@ end $$;
 -- +goose StatementEnd
 comment on function realtime._observed(oid[]) is 'Notes relations that decisions were seen to read; true if one was not known. They are forgotten when nothing is opaque any more.';
 
+-- +goose StatementBegin
 create function realtime._to_watch() returns table (source oid, name text, schema text, relation text, own boolean, current boolean, subject text, topic text, columns text[], reason text)
   language sql stable
-  as $$
+begin atomic
     select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, coalesce(f.own, false), coalesce(not w.outgrown and w.used::text[] = f.used, false), coalesce(f.subject, ''), coalesce(f.topic, ''), f.columns, coalesce(w.reason, '')
       from realtime._dependencies d join pg_catalog.pg_class c on c.oid = d.objid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       cross join lateral realtime._in_force(c.oid) f left join realtime._watches w on w.relid = c.oid
@@ -359,24 +362,27 @@ create function realtime._to_watch() returns table (source oid, name text, schem
                                where i.inhrelid = c.oid and c.relispartition)
             or realtime._watched(c.oid) = 'in part'
               and not exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'zz_realtime_rights_truncate')))
-     order by 2
-  $$;
+     order by 2;
+end;
+-- +goose StatementEnd
 comment on function realtime._to_watch() is 'The tables that rights depend on, that nobody watches, and that this role may watch; and those that the server watches by itself (own), with how it does. current: what is noted of the watch is true, and it has not been outgrown.';
 
+-- +goose StatementBegin
 create function realtime._to_unwatch() returns table (source oid, name text)
   language sql stable
-  as $$
+begin atomic
     select c.oid, format('%I.%I', n.nspname, c.relname)
       from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
      where t.tgname = 'zz_realtime_rights' and t.tgparentid = 0 and t.tgfoid = 'realtime._rights_changed()'::regprocedure and (realtime._in_force(c.oid)).own
        and not exists (select from realtime._dependencies d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid)
-     order by 2
-  $$;
+     order by 2;
+end;
+-- +goose StatementEnd
 comment on function realtime._to_unwatch() is 'The tables that the server watches by itself though no right depends on them any more.';
 
 -- +goose StatementBegin
 create function realtime._watch_found(source oid, subject name, topic text, columns name[], reason text) returns boolean
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare f record;
 begin
@@ -396,17 +402,19 @@ end $$;
 -- +goose StatementEnd
 comment on function realtime._watch_found(oid, name, text, name[], text) is 'Watches a table that the server has found rights to depend on; its own watch is replaced by another; one of somebody else''s is only completed, and then it is false.';
 
+-- +goose StatementBegin
 create function realtime._outgrown(source oid) returns void
   language sql
-  as $$
+begin atomic
     insert into realtime._watches (relid, used, outgrown) values (source, coalesce((realtime._in_force(source)).used, '{}')::name[], true)
-      on conflict (relid) do update set outgrown = true
-  $$;
+      on conflict (relid) do update set outgrown = true;
+end;
+-- +goose StatementEnd
 comment on function realtime._outgrown(oid) is 'Says that a watch of the server''s own does not count: another is due.';
 
 -- +goose StatementBegin
 create function realtime._unwatch_found(source oid) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if exists (select from realtime._to_unwatch() t where t.source = _unwatch_found.source) then
     perform realtime.unwatch(source::regclass);

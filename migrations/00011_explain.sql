@@ -39,7 +39,7 @@ comment on function realtime._policies() is 'The policies on realtime.messages i
 
 -- +goose StatementBegin
 create function realtime._explain_role(asked name, bypass_roles text[]) returns setof realtime._finding
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   may_set  text := case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end;
   refusal  text := realtime._refusal(asked, bypass_roles);
@@ -96,11 +96,12 @@ comment on function realtime._explain_role(name, text[]) is 'What explain() tell
 -- no right to the schemas that its policies name. A function keeps the two apart; it is gone before anybody sees it.
 -- +goose StatementBegin
 create function realtime._evaluate(expression text, probes realtime.messages[], asked name, claims text, late timestamptz, out says text[], out millis int[])
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  path     text := current_setting('search_path');
   made     text := format('realtime._policy_%s(realtime.messages[])', pg_backend_pid());
   called   text := format('select realtime._policy_%s($1)', pg_backend_pid());
+  listed   text := format('realtime._policy_of_%s(realtime.messages[])', pg_backend_pid());  -- the same, for the planner to look into
+  planned  text := format('explain (verbose, format json) select * from realtime._policy_of_%s(null)', pg_backend_pid());
   one      realtime.messages;
   rows     realtime.messages[];
   began    timestamptz;
@@ -112,10 +113,9 @@ declare
   raised   text;
 begin
   begin
-    perform set_config('search_path', 'pg_catalog, pg_temp', true);
     execute format('create function %s returns boolean language sql begin atomic select (%s) from unnest($1) as messages; end', made, expression);
-    execute format('grant execute on function %s to %I', made, asked);
-    perform set_config('search_path', path, true);
+    execute format('create function %s returns setof boolean language sql stable begin atomic select (%s) from unnest($1) as messages; end', listed, expression);
+    execute format('grant execute on function %s, %s to %I', made, listed, asked);
     foreach one in array probes loop
       began := clock_timestamp();
       rows := array[one];
@@ -125,8 +125,8 @@ begin
         answered := false;
         begin  -- each ends in an error, always: role, settings, rows are then as they were
           perform realtime._become(one.topic, asked, claims, '{}');
-          if step = 'plan' then
-            execute format('explain (verbose, format json) select (%s) from unnest(null::realtime.messages[]) as messages', expression) into plan;
+          if step operator(pg_catalog.=) 'plan' then
+            execute planned into plan;
           else
             execute called into answer using rows;
           end if;
@@ -170,7 +170,7 @@ comment on function realtime._evaluate(text, realtime.messages[], name, text, ti
 
 -- +goose StatementBegin
 create function realtime._explain_value(value text, asked name, readable oid[], callable oid[], millis int) returns text
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   mend text := concat_ws(' ',
     (select string_agg(format('grant select on %s to %I;', t::regclass, asked), ' ') from unnest(readable) as t
@@ -196,7 +196,7 @@ comment on function realtime._explain_value(text, name, oid[], oid[], int) is 'A
 
 -- +goose StatementBegin
 create function realtime._explain_policies(topic text, asked name, claims text, late timestamptz, not_asked text) returns setof realtime._finding
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   who     oid := (select oid from pg_roles where rolname = asked);
@@ -241,7 +241,7 @@ comment on function realtime._explain_policies(text, name, text, timestamptz, te
 
 -- +goose StatementBegin
 create function realtime._explain_verdict(findings realtime._finding[], asked name, action text, extension text, out allowed boolean, out because text)
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   permissive  record;
@@ -289,7 +289,8 @@ comment on function realtime._explain_verdict(realtime._finding[], name, text, t
 
 -- +goose StatementBegin
 create function realtime._explain_summary(topic text, who text, verdicts realtime._finding[]) returns text
-  language sql immutable as $$
+  language sql immutable
+begin atomic
   with words as (
     select extension,
            case when r.value is null or s.value is null then 'is not decided'
@@ -306,13 +307,13 @@ create function realtime._explain_summary(topic text, who text, verdicts realtim
   select case when count(distinct (may, why)) = 1 then format('%s %s on %s: %s', who, min(may), topic, min(why))
               else format('%s on %s: %s', who, topic, string_agg(format('%s: %s (%s)', extension, may, why), '; ' order by extension)) end
     from words;
-$$;
+end;
 -- +goose StatementEnd
 comment on function realtime._explain_summary(text, text, realtime._finding[]) is 'What was decided, in one sentence.';
 
 -- +goose StatementBegin
 create function realtime._explain_decisions(topic text, asked name, claims text, bypass_roles text[], barred text, late timestamptz)
-  returns setof realtime._finding language plpgsql as $$
+  returns setof realtime._finding language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   one    realtime._finding := row('server', null, null, 'decide', null, null, null, null, null);
@@ -346,7 +347,7 @@ comment on function realtime._explain_decisions(text, name, text, text[], text, 
 -- +goose StatementBegin
 create function realtime.explain(topic text, claims jsonb, role text default null)
   returns table (step int, subject text, action text, extension text, name text, value text, sentence text, kind text, roles text, expression text)
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   asked_claims jsonb := coalesce(claims, nullif(current_setting('request.jwt.claims', true), '')::jsonb, '{}');
@@ -360,6 +361,8 @@ declare
   verdicts     realtime._finding[];
   decisions    realtime._finding[];
   differences  realtime._finding[];
+  settings     text[] := array['role', 'realtime.topic', 'request.jwt.claims', 'request.jwt.claim.sub', 'request.jwt.claim.role', 'request.headers', 'search_path'];
+  held         text[];  -- their values
   setting      text;
   barred       text;  -- the server refuses or cannot become the role, and _decide does not know that: it is not asked
   not_asked    text;  -- why policies are not asked
@@ -377,13 +380,16 @@ begin
     -- What policies see, if we can become the role at all.
     begin
       perform realtime._become(topic, asked, asked_claims::text, '{}');
-      foreach setting in array array['role', 'realtime.topic', 'request.jwt.claims', 'request.jwt.claim.sub', 'request.jwt.claim.role', 'request.headers'] loop
-        seen := seen || row('setting', null, null, setting, current_setting(setting),
-          case setting when 'request.headers' then 'of a client, its x-… headers; none here' end, null, null, null)::realtime._finding;
+      foreach setting in array settings loop
+        held := pg_catalog.array_append(held, pg_catalog.current_setting(setting));
       end loop;
       raise exception using errcode = 'RB001';
     exception
-      when sqlstate 'RB001' then null;
+      when sqlstate 'RB001' then
+        seen := array(
+          select row('setting', null, null, s.name, s.held, case s.name when 'request.headers' then 'of a client, its x-… headers; none here' when 'search_path' then 'the default of the session: where functions of policies find names' end,
+                   null, null, null)::realtime._finding
+            from unnest(settings, held) with ordinality as s (name, held, place) order by s.place);
       when others then
         not_asked := format('%I may not become %I: %s', session_user, asked, sqlerrm);
         seen := array[row('role', null, null, format('%s may become %s', session_user, asked), 'false', not_asked, 'refuses', null, null)::realtime._finding];

@@ -60,7 +60,7 @@ create trigger decisions after delete on realtime._nodes for each row execute fu
 -- +goose StatementBegin
 create function realtime.who_could(topic text, at timestamptz, action text default 'receive', extension text default 'broadcast')
   returns table (subject text, role text, since timestamptz, node text, subscription bigint)
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
   -- No rows mean "nobody", so nothing else may look like it.
@@ -94,7 +94,7 @@ comment on function realtime.who_could(text, timestamptz, text, text) is
 
 -- +goose StatementBegin
 create function realtime._maintain_decisions(retention interval) returns table (created int, dropped int)
-  language plpgsql set lock_timeout = '2s' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   today  date := timezone('utc', now())::date;
   cutoff timestamp := timezone('utc', now()) - retention;

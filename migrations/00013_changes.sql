@@ -5,11 +5,11 @@ set local search_path = pg_catalog, pg_temp;
 -- out by looking for it, as him, by its key.
 --
 -- Tables, types and operators are the user's, so the statements are put together here: names by %I or as they were looked
--- up, values by %L. A quoted value goes through its type's own input, as what a client writes does, and never through a cast.
+-- up, values by %L. All have their schema, as Postgres reads the statements under the user's search_path. A quoted value goes through its type's own input, as what a client writes does, and never through a cast.
 
 -- +goose StatementBegin
 create function realtime._base_type(type oid) returns oid
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare base oid := type;
 begin
   loop
@@ -22,53 +22,50 @@ end $$;
 comment on function realtime._base_type(oid) is 'What is beneath a domain, however deep; else the type itself.';
 
 create function realtime._type_name(type oid) returns text
-  language sql stable as $$
-  select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace where t.oid = type
-$$;
+  language sql stable
+  return (
+    select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace where t.oid = type);
 comment on function realtime._type_name(oid) is 'A type''s name with its schema and without its modifier, as it is written in a cast.';
 
 create function realtime._typed(type oid, collation_ oid) returns text
-  language sql stable as $$
-  select concat(realtime._type_name(realtime._base_type(type)), (
-    select format(' collate %I.%I', n.nspname, c.collname) from pg_collation c join pg_namespace n on n.oid = c.collnamespace where c.oid = collation_ and c.collname <> 'default'))
-$$;
+  language sql stable
+  return concat(realtime._type_name(realtime._base_type(type)), (
+    select format(' collate %I.%I', n.nspname, c.collname) from pg_collation c join pg_namespace n on n.oid = c.collnamespace where c.oid = collation_ and c.collname <> 'default'));
 comment on function realtime._typed(oid, oid) is 'What to write after a cast''s :: to make a column''s value of a text.';
 
 -- Types of extensions have their own operators, which need not be in the search_path.
 create function realtime._operator(type oid, symbol text) returns text
-  language sql stable as $$
-  select format('operator(%I.%s)', coalesce((
+  language sql stable
+  return format('operator(%I.%s)', coalesce((
     select n.nspname from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
      where o.oprname = symbol and o.oprleft = type and o.oprright = type
-     order by n.nspname <> 'pg_catalog', n.nspname limit 1), 'pg_catalog'), symbol)
-$$;
+     order by n.nspname <> 'pg_catalog', n.nspname limit 1), 'pg_catalog'), symbol);
 comment on function realtime._operator(oid, text) is 'The operator between two values of a type, with its schema.';
 
 -- +goose StatementBegin
 create function realtime._missing_grant(role name, relation oid, key text[]) returns text
-  language sql stable as $$
-  select nullif(concat_ws(' ',
-    case when not has_schema_privilege(role, c.relnamespace, 'usage') then format('grant usage on schema %I to %I;', n.nspname, role) end,
-    case when exists (
-        select from unnest(key) as k (name)
-         where not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = k.name and has_column_privilege(role, c.oid, a.attnum, 'select')))
-      then format('grant select on %I.%I to %I;', n.nspname, c.relname, role) end), '')
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation
-$$;
+  language sql stable
+  return (
+    select nullif(concat_ws(' ',
+      case when not has_schema_privilege(role, c.relnamespace, 'usage') then format('grant usage on schema %I to %I;', n.nspname, role) end,
+      case when exists (
+          select from unnest(key) as k (name)
+           where not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = k.name and has_column_privilege(role, c.oid, a.attnum, 'select')))
+        then format('grant select on %I.%I to %I;', n.nspname, c.relname, role) end), '')
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation);
 -- +goose StatementEnd
 comment on function realtime._missing_grant(name, oid, text[]) is 'What has to be granted to a role before it can look for rows by their key; null if nothing.';
 
 create function realtime._readable(role name, relation oid) returns text[]
-  language sql stable as $$
-  select array(select attname::text from pg_attribute
-    where attrelid = relation and attnum > 0 and not attisdropped and has_column_privilege(role, relation, attnum, 'select') order by attnum)
-$$;
+  language sql stable
+  return array(select attname::text from pg_attribute
+    where attrelid = relation and attnum > 0 and not attisdropped and has_column_privilege(role, relation, attnum, 'select') order by attnum);
 comment on function realtime._readable(name, oid) is 'The columns of a table that a role may read, in the table''s order.';
 
 -- Of each text, whether it is one of a type's; those that are not become null, which equals nothing.
 -- +goose StatementBegin
 create function realtime._valid(type text, vals text[]) returns text[]
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   for i in 1 .. coalesce(cardinality(vals), 0) loop
     begin
@@ -88,7 +85,7 @@ comment on function realtime._valid(text, text[]) is 'The texts of a type; null 
 -- +goose StatementBegin
 create function realtime._lookup_parts(relation oid, key text[], wanted text[],
     out single text, out matched text[], out types text[], out head text, out arrays text[], out tail text)
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   target text := (select case when relkind = 'p' then '' else 'only ' end from pg_class where oid = relation)  -- a child's row is no row of its parent
                  || (pg_identify_object('pg_class'::regclass, relation, 0)).identity;                          -- its name as of now, whatever the snapshot
@@ -107,7 +104,7 @@ begin
   matched := array(select format('t.%I %s ', key[c], realtime._operator(bases[c], '=')) from generate_subscripts(key, 1) as c order by c);
   equal := (select string_agg(concat(matched[c], 'u.k', c), ' and ' order by c) from generate_subscripts(key, 1) as c);
   single := format('select array[1], %s from %s as t where ', coalesce('array[' || values || ']', 'null'), target);
-  head := format('select array_agg(u.n order by u.n), %s from ', case when values is null then 'null' else 'array_agg(x.w order by u.n)' end);
+  head := format('select pg_catalog.array_agg(u.n order by u.n), %s from ', case when values is null then 'null' else 'pg_catalog.array_agg(x.w order by u.n)' end);
   tail := format(case when quiet
     then ' as u (%1$s, n) cross join lateral (select %2$s as w from %3$s as t where %4$s limit 1) as x'
     else ' as u (%1$s, n) join %3$s as t on %4$s cross join lateral (select %2$s as w) as x' end,
@@ -118,7 +115,7 @@ comment on function realtime._lookup_parts(oid, text[], text[]) is 'What _lookup
 
 -- +goose StatementBegin
 create function realtime._lookup(single text, matched text[], types text[], head text, arrays text[], tail text, keys text[]) returns text
-  language plpgsql immutable as $$
+  language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
   width int := cardinality(types);
   n     int := cardinality(keys) / width;
@@ -131,9 +128,9 @@ begin
     return concat(single, built, ' limit 1');
   elsif arrays is not null then  -- half as dear as VALUES
     for c in 1 .. width loop
-      built := concat(built || ', ', format('%L::%s', keys[(c - 1) * n + 1 : c * n], arrays[c]));
+      built := concat(built || ', ', format('pg_catalog.unnest(%L::%s)', keys[(c - 1) * n + 1 : c * n], arrays[c]));
     end loop;
-    return concat(head, 'unnest(', built, ') with ordinality', tail);
+    return concat(head, 'rows from (', built, ') with ordinality', tail);
   end if;
   built := (select string_agg(format('(%s, %s)', (
       select string_agg(format('%L::%s', keys[(c - 1) * n + r], types[c]), ', ' order by c) from generate_series(1, width) as c), r), ', ' order by r)
@@ -147,7 +144,7 @@ comment on function realtime._lookup(text, text[], text[], text, text[], text, t
 -- +goose StatementBegin
 create function realtime._look(relation oid, query text, bound boolean, unbound boolean, role text, claims text,
     out row_security boolean, out visible int[], out texts text[], out code text, out reason text)
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   done boolean := false;
@@ -157,7 +154,7 @@ begin
   -- back as they were before the next question is asked. Only plpgsql variables outlive it.
   begin
     worn := realtime._become('', role, claims, '{}');
-    row_security := row_security_active(relation);
+    row_security := pg_catalog.row_security_active(relation);
     if query is not null and (row_security and bound or not row_security and unbound) then
       execute query into visible, texts;
       visible := coalesce(visible, '{}');
@@ -177,7 +174,7 @@ comment on function realtime._look(oid, text, boolean, boolean, text, text) is
 -- +goose StatementBegin
 create function realtime._visible(relation oid, key text[], keys text[], roles text[], claims text[], bypass_roles text[], wanted text[], about text[])
   returns table (grp int, refusal text, missing text, columns text[], row_security boolean, visible int[], texts text[], failed int[], code text, reason text)
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   timer    interval := current_setting('statement_timeout')::interval;
@@ -219,7 +216,7 @@ begin
           readable := realtime._readable(vetted::name, relation);
           -- As the WAL has it: by the type's output, and not by a cast to text. IS NULL would mean something else for a row.
           shown := array(
-            select case when w.name = any (readable) then format('case when num_nulls(t.%1$I) = 0 then concat(t.%1$I) end', w.name) else 'null' end
+            select case when w.name = any (readable) then format('case when pg_catalog.num_nulls(t.%1$I) operator(pg_catalog.=) 0 then pg_catalog.concat(t.%1$I) end', w.name) else 'null' end
               from unnest(wanted) with ordinality as w (name, i) order by w.i);
         end if;
       end if;
@@ -305,39 +302,36 @@ comment on function realtime._visible(oid, text[], text[], text[], text[], text[
   'Which rows of a table somebody may see, for one group of users per position of roles and claims; sorted by role, it costs least. See _lookup for keys; about: the places of the only keys that a group is asked about, as the text of an int[], null for all. Claims that are null stand for what all users of a role have in common: they are asked about rows only where policies do not bind the role. refusal: of the role; missing: the grant it takes to ask; visible: places among keys, null where row level security does not apply; texts: of each visible row, in this order, the wanted columns. code: an SQLSTATE, refused because of it; where there is failed, only at these places. Groups at the end without a row were not asked, because of the timeout of the one before them (57014, 55P03).';
 
 create function realtime._policies_digest(relations oid[], functions oid[]) returns text
-  language sql stable as $$
-  select md5(concat_ws(';',
+  language sql stable
+  return md5(concat_ws(';',
     (select string_agg(concat_ws(',', oid, relnamespace, relname, relkind, relrowsecurity, relforcerowsecurity, relowner), ';' order by oid) from pg_class where oid = any (relations)),
     (select string_agg(concat_ws(',', oid, xmin), ';' order by oid) from pg_policy where polrelid = any (relations)),
     (select string_agg(concat_ws(',', oid, xmin), ';' order by oid) from pg_proc where oid = any (functions)),
-    (select string_agg(concat_ws(',', oid, confdeltype), ';' order by oid) from pg_constraint where contype = 'f' and conrelid = any (relations))))
-$$;
+    (select string_agg(concat_ws(',', oid, confdeltype), ';' order by oid) from pg_constraint where contype = 'f' and conrelid = any (relations))));
 comment on function realtime._policies_digest(oid[], oid[]) is
   'Whether what the policies of relations say is the same as before, and what takes rows of these along. What was written again has another xmin, also where it is as it was.';
 
 create function realtime._holders(relations oid[], roles text[]) returns text[]
-  language sql stable as $$
-  select array(select concat_ws(' ', a.rolname, o.oid)
+  language sql stable
+  return array(select concat_ws(' ', a.rolname, o.oid)
     from pg_roles a join pg_roles o on o.oid in (select unnest(p.polroles) from pg_policy p where p.polrelid = any (relations))
-   where a.rolname = any (roles::name[]) and pg_has_role(a.oid, o.oid, 'usage') order by 1)
-$$;
+   where a.rolname = any (roles::name[]) and pg_has_role(a.oid, o.oid, 'usage') order by 1);
 comment on function realtime._holders(oid[], text[]) is
   'Which of the roles have the privileges of roles that policies of relations are for; so those policies are theirs, too.';
 
 -- What is written anew is all of the transaction that did so: who looks in an older snapshot finds nothing, and no error says so.
 create function realtime._rewritten(relations oid[]) returns boolean
-  language sql stable as $$
-  select exists (
+  language sql stable
+  return exists (
     select from pg_class c
      where c.oid in (select unnest(relations) union all select p.relid from pg_class r cross join lateral pg_partition_tree(r.oid) as p where r.oid = any (relations) and r.relkind = 'p')
-       and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid))
-$$;
+       and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid));
 comment on function realtime._rewritten(oid[]) is
   'Whether some of these relations, or partitions of them, were written anew or truncated since the transaction''s snapshot. To be asked after the question whose answer depends on it, which locks them.';
 
 -- +goose StatementBegin
 create function realtime._comparison(type oid, op text, operand text[]) returns text
-  language plpgsql stable as $$
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
   base   oid := realtime._base_type(type);
   symbol text := case op when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>' when 'gte' then '>=' when 'in' then '=' when 'isdistinct' then '='
@@ -358,7 +352,7 @@ comment on function realtime._comparison(oid, text, text[]) is 'A filter''s cond
 -- +goose StatementBegin
 create function realtime._check_entry(role text, relation oid, key text[], conditions jsonb, selected text[], bypass_roles text[])
   returns table (code text, problem text, missing text)
-  language plpgsql set timezone = 'UTC' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
 #variable_conflict use_variable
 declare
   refusal text := realtime._role_refusal(role::name, bypass_roles);
@@ -410,7 +404,7 @@ comment on function realtime._check_entry(text, oid, text[], jsonb, text[], text
 
 -- +goose StatementBegin
 create function realtime._matches(relation oid, attribute text, op text, operand text[], vals text[]) returns table (truths boolean[], code text, reason text)
-  language plpgsql set timezone = 'UTC' as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
 #variable_conflict use_variable
 declare
   typed text;
@@ -450,7 +444,7 @@ comment on function realtime._matches(oid, text, text, text[], text[]) is
 
 -- +goose StatementBegin
 create function realtime._render(types oid[], vals text[]) returns text[]
-  language plpgsql set timezone = 'UTC' set datestyle = 'ISO' set intervalstyle = 'postgres' set bytea_output = 'hex' set extra_float_digits = 1 as $$
+  language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO' set intervalstyle = 'postgres' set bytea_output = 'hex' set extra_float_digits = 1 as $$
 declare
   rendered text[];
   one      text;
@@ -476,7 +470,7 @@ comment on function realtime._render(oid[], text[]) is 'Values as to_jsonb() has
 
 -- +goose StatementBegin
 create function realtime._create_publication(name text) returns void
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   execute format('create publication %I with (publish_via_partition_root = true)', name);
 exception when duplicate_object then null;  -- another server was quicker
@@ -486,30 +480,30 @@ comment on function realtime._create_publication(text) is 'Makes a publication w
 
 -- +goose StatementBegin
 create function realtime._publication_digest(publication text) returns text
-  language sql stable as $$
-  with recursive p as (
-    select * from pg_publication where pubname = publication
-  ), published as (
-    select t.* from p cross join lateral pg_get_publication_tables(p.pubname::text) as t
-  ), up (oid) as (  -- changes may be asked for by the name of a partition, and of what it is a partition of
-    select relid from published union select i.inhparent from up join pg_inherits i on i.inhrelid = up.oid
-  ), kin (oid) as (
-    select oid from up union select i.inhrelid from kin join pg_inherits i on i.inhparent = kin.oid
-  ), role (oid) as (
-    select oid from pg_roles where rolname = any ((select value from realtime._settings where name = 'allowed_roles')::name[])
-    union select m.roleid from role join pg_auth_members m on m.member = role.oid
-  )
-  select coalesce((
-    select md5(concat(to_jsonb(p), ';',
-      (select string_agg(to_jsonb(t)::text, ',' order by t.relid) from published as t), ';',
-      (select string_agg(row(c.oid, n.nspname, c.relname, c.relowner, c.relrowsecurity, c.relacl, n.nspowner, n.nspacl)::text, ',' order by c.oid)
-         from kin join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace), ';',
-      (select string_agg(row(a.attrelid, a.attnum, a.attacl)::text, ',' order by a.attrelid, a.attnum)
-         from kin join pg_attribute a on a.attrelid = kin.oid where a.attacl is not null), ';',
-      (select string_agg(row(r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls)::text, ',' order by r.oid) from role join pg_roles r using (oid)), ';',
-      (select string_agg(m.roleid || ' ' || m.member || ' ' || m.xmin, ',' order by m.roleid, m.member, m.xmin::text) from role join pg_auth_members m on m.member = role.oid)))
-      from p), '')
-$$;
+  language sql stable
+  return (
+    with recursive p as (
+      select * from pg_publication where pubname = publication
+    ), published as (
+      select t.* from p cross join lateral pg_get_publication_tables(p.pubname::text) as t
+    ), up (oid) as (  -- changes may be asked for by the name of a partition, and of what it is a partition of
+      select relid from published union select i.inhparent from up join pg_inherits i on i.inhrelid = up.oid
+    ), kin (oid) as (
+      select oid from up union select i.inhrelid from kin join pg_inherits i on i.inhparent = kin.oid
+    ), role (oid) as (
+      select oid from pg_roles where rolname = any ((select value from realtime._settings where name = 'allowed_roles')::name[])
+      union select m.roleid from role join pg_auth_members m on m.member = role.oid
+    )
+    select coalesce((
+      select md5(concat(to_jsonb(p), ';',
+        (select string_agg(to_jsonb(t)::text, ',' order by t.relid) from published as t), ';',
+        (select string_agg(row(c.oid, n.nspname, c.relname, c.relowner, c.relrowsecurity, c.relacl, n.nspowner, n.nspacl)::text, ',' order by c.oid)
+           from kin join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace), ';',
+        (select string_agg(row(a.attrelid, a.attnum, a.attacl)::text, ',' order by a.attrelid, a.attnum)
+           from kin join pg_attribute a on a.attrelid = kin.oid where a.attacl is not null), ';',
+        (select string_agg(row(r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls)::text, ',' order by r.oid) from role join pg_roles r using (oid)), ';',
+        (select string_agg(m.roleid || ' ' || m.member || ' ' || m.xmin, ',' order by m.roleid, m.member, m.xmin::text) from role join pg_auth_members m on m.member = role.oid)))
+        from p), ''));
 -- +goose StatementEnd
 comment on function realtime._publication_digest(text) is
   'Of what a publication publishes, and who may read of it what: another than before, and subscriptions to changes are looked at again. Empty: there is no such publication.';

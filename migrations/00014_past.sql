@@ -24,22 +24,25 @@ comment on function realtime._reading_text(oid, name) is
 -- name. The rows are a parameter for the sake of domains, whose checks are run by who makes the value. One row after another
 -- under the table's name, so that a whole row has the table's type.
 -- +goose StatementBegin
-create function realtime._would(type text, alias text, rows text[], condition text, role text, claims text, out visible int[], out code text)
-  language plpgsql as $$
+create function realtime._would(type text, alias text, rows text[], condition text, path text, role text, claims text, out visible int[], out code text)
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
-  done boolean := false;
-  worn text;  -- of no use: an assignment costs less than PERFORM
+  parsed  text := format('prepare realtime_would (%s[]) as select pg_catalog.array_agg(u.n order by u.n) from pg_catalog.generate_series(1, %s) as u (n) where exists (select from pg_catalog.unnest($1[u.n : u.n]) as %s where %s)',
+                         type, cardinality(rows), alias, condition);
+  asked   text := format('execute realtime_would (%L)', rows);
+  done    boolean := false;
+  worn    text;  -- of no use: an assignment costs less than PERFORM
 begin
   if exists (select from pg_prepared_statements where name = 'realtime_would') then
     deallocate realtime_would;
   end if;
   -- The block ends in an error, always, as in _look.
   begin
-    execute format('prepare realtime_would (%s[]) as select pg_catalog.array_agg(u.n order by u.n) from pg_catalog.generate_series(1, %s) as u (n) where exists (select from pg_catalog.unnest($1[u.n : u.n]) as %s where %s)',
-                   type, cardinality(rows), alias, condition);
+    worn := set_config('search_path', path, true);
+    execute parsed;
     worn := realtime._become('', role, claims, '{}');
-    execute format('execute realtime_would (%L)', rows) into visible;
+    execute asked into visible;
     done := true;
     raise exception using errcode = 'RB001';
   exception when query_canceled or assert_failure or others then
@@ -49,23 +52,22 @@ begin
   end;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._would(text, text, text[], text, text, text) is
-  'For which of these rows, written as values of a table''s type, a condition holds in the eyes of a user; code: the SQLSTATE that it ended in.';
+comment on function realtime._would(text, text, text[], text, text, text, text) is
+  'For which of these rows, written as values of a table''s type, a condition holds in the eyes of a user; path: the schemas under which it is written; code: the SQLSTATE that it ended in.';
 
 -- +goose StatementBegin
 create function realtime._still(relation oid, attributes text[], vals text[], many int, roles text[], claims text[])
   returns table (grp int, visible int[])
-  language plpgsql as $$
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
   timer     interval := current_setting('statement_timeout')::interval;
   -- Before the timer fires, not when: a policy that swallows it may be back in that very moment.
   late      timestamptz := case when timer > interval '0' then statement_timestamp() + 0.9 * timer else 'infinity' end;
-  schemas   text := current_setting('search_path');
-  within    text;  -- of these, those that the role finds names in
+  within    text;  -- the schemas that the role finds names in
   named     record;
   rows      text[];
-  vetted    text;
+  vetted    name;
   condition text;
   one       record;
   worn      text;  -- of no use, as above
@@ -98,20 +100,25 @@ begin
         -- The text is written and read under the schemas that the role finds names in. Under others Postgres would read it once
         -- more, as the role: what is in pg_catalog, and has no schema in the text, may be found elsewhere then.
         begin
-          worn := set_config('search_path', schemas, true) || realtime._become('', vetted, '{}', '{}');
-          within := array_to_string(array(select quote_ident(s.name) from unnest(current_schemas(false)) with ordinality as s (name, i) order by s.i), ', ');
+          worn := realtime._become('', vetted, '{}', '{}');
+          within := pg_catalog.array_to_string(array(
+            select pg_catalog.quote_ident(s.name) from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality as s (name, i) order by s.i), ', ');
           raise exception using errcode = 'RB002';
         exception when sqlstate 'RB002' then null;
         end;
-        worn := set_config('search_path', within, true);
-        condition := realtime._reading_text(relation, vetted::name);
+        begin
+          worn := set_config('search_path', within, true);
+          condition := realtime._reading_text(relation, vetted);
+          raise exception using errcode = 'RB002';
+        exception when sqlstate 'RB002' then null;
+        end;
       end if;
-      select * into one from realtime._would(named.identity, named.name, rows, condition, vetted, claims[i]);
+      select * into one from realtime._would(named.identity, named.name, rows, condition, within, vetted, claims[i]);
       visible := one.visible;
       -- What the policies raise about one row says nothing about the others.
       for r in 1 .. case when one.code is not null then many else 0 end loop
         exit when one.code in ('57014', '55P03') or clock_timestamp() > late;
-        select * into one from realtime._would(named.identity, named.name, rows[r : r], condition, vetted, claims[i]);
+        select * into one from realtime._would(named.identity, named.name, rows[r : r], condition, within, vetted, claims[i]);
         visible := case when one.visible <> '{}' then visible || r else visible end;
       end loop;
       return next;
@@ -130,7 +137,7 @@ comment on function realtime._still(oid, text[], text[], int, text[], text[]) is
 
 revoke execute on function
   realtime._reading_text(oid, name),
-  realtime._would(text, text, text[], text, text, text),
+  realtime._would(text, text, text[], text, text, text, text),
   realtime._still(oid, text[], text[], int, text[], text[])
   from public;
 
@@ -138,5 +145,5 @@ revoke execute on function
 set local lock_timeout = '5s';
 set local search_path = pg_catalog, pg_temp;
 drop function realtime._still(oid, text[], text[], int, text[], text[]);
-drop function realtime._would(text, text, text[], text, text, text);
+drop function realtime._would(text, text, text[], text, text, text, text);
 drop function realtime._reading_text(oid, name);

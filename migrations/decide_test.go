@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -285,19 +286,37 @@ func TestSendSideTakesNoTransactionID(t *testing.T) {
 	exec(t, conn, "rollback")
 }
 
-// What the server's session calls its own must not depend on what else its search_path holds.
+// What policies call finds names by the default of the server's session, and not by what was set in it since. What we call our
+// own must depend on neither.
 func TestSearchPathIsThePolicies(t *testing.T) {
 	t.Parallel()
-	db, conn := withPolicies(t,
+	db, _ := withPolicies(t,
 		"create schema app", "create function app.may() returns boolean language sql as 'select true'", "grant usage on schema app to public",
 		`create function public.open() returns boolean language plpgsql as $$ begin return may(); end $$`,
 		"create policy p on realtime.messages for all using (topic = 'x' and public.open())")
-	exec(t, conn, "set search_path = app, public")
-	if got := between(t, db, conn, ask{topic: "x"}); got.Receive != "yes" || got.Send != "yes" {
-		t.Errorf("%+v", got)
+	inherit := func(path string) *pgx.Conn {
+		exec(t, admin(t, db), fmt.Sprintf("alter role %s in database %s set search_path = %s", pgtest.ServerRole, db.Name, path))
+		return server(t, db)
 	}
-	exec(t, conn, "set search_path = realtime") // where names of ours print without their schema
-	if got := between(t, db, conn, ask{topic: "x"}); got.Code != "42883" {
-		t.Errorf("%+v, want: no function may()", got)
+	const can, said = `select realtime.can('send', 'x', role => 'authenticated')`, `select value from realtime.explain('x', '{"sub": "ann"}', 'authenticated') where name = 'p' and action = 'send' and extension = 'broadcast'`
+	conn := inherit("app, public")
+	for _, path := range []string{"app, public", "realtime", "''"} {
+		exec(t, conn, "set search_path = "+path)
+		if got := between(t, db, conn, ask{topic: "x"}); got.Receive != "yes" || got.Send != "yes" {
+			t.Errorf("under %s: %+v", path, got)
+		}
+		if got := value[string](t, conn, said); got != "true" || !value[bool](t, conn, can) {
+			t.Errorf("under %s explain() says %s", path, got)
+		}
+	}
+	conn = inherit("realtime") // where names of ours print without their schema
+	for _, path := range []string{"realtime", "app, public"} {
+		exec(t, conn, "set search_path = "+path)
+		if got := between(t, db, conn, ask{topic: "x"}); got.Code != "42883" {
+			t.Errorf("under %s: %+v, want: no function may()", path, got)
+		}
+		if got := value[string](t, conn, said); got != "error 42883: function may() does not exist" || value[bool](t, conn, can) {
+			t.Errorf("under %s explain() says %s", path, got)
+		}
 	}
 }

@@ -105,7 +105,7 @@ func TestExplainSaysWhy(t *testing.T) {
 			want: who + `may receive and send on x: policy "z" is true`},
 		{name: "a table without its grant, behind one that is true", statements: []string{"create table public.orgs (x int)",
 			"create policy a on realtime.messages using (exists (select from public.orgs))", "create policy z on realtime.messages using (topic = 'x')"},
-			want: who + `may neither receive nor send on x: policy "a" cannot be executed (42501: permission denied for table orgs), so nothing is allowed whatever other policies say: grant select on orgs to authenticated;`},
+			want: who + `may neither receive nor send on x: policy "a" cannot be executed (42501: permission denied for table orgs), so nothing is allowed whatever other policies say: grant select on public.orgs to authenticated;`},
 		{name: "the same, but others are not asked", statements: []string{"create table public.orgs (x int)",
 			"create policy z on realtime.messages using (exists (select from public.orgs))", "create policy a on realtime.messages using (true)"},
 			want: who + `may receive and send on x: policy "a" is true`},

@@ -66,7 +66,7 @@ func TestWatchPartitionAndParent(t *testing.T) {
 		"create table public.parted (id int, user_id text) partition by range (id)",
 		"create table public.parted_1 partition of public.parted for values from (0) to (10)",
 		"select realtime.watch('public.parted', 'user_id')")
-	refused(t, conn, "42809", "parted_1 is a partition of a watched table", "select realtime.watch('public.parted_1', 'user_id')")
+	refused(t, conn, "42809", "public.parted_1 is a partition of a watched table", "select realtime.watch('public.parted_1', 'user_id')")
 	exec(t, conn, "set search_path = ''", "select realtime.unwatch('public.parted')", "select realtime.watch('public.parted_1', 'user_id')",
 		"insert into public.parted values (1, 'ann')", "select realtime.watch('public.parted', 'user_id', 'p:{id}')")
 	for _, test := range []struct {
@@ -294,7 +294,7 @@ func TestWatchNamesNobodyAmbiguously(t *testing.T) {
 	for _, kind := range kinds {
 		exec(t, conn, "drop table if exists public.t", "create table public.t (v "+kind+")")
 		for _, arguments := range []string{"'v'", "topic => 'room:{v}'"} {
-			refused(t, conn, "42804", "column v of t can name no subject and no topic", "select realtime.watch('public.t', "+arguments+")")
+			refused(t, conn, "42804", "column v of public.t can name no subject and no topic", "select realtime.watch('public.t', "+arguments+")")
 		}
 		exec(t, conn, "select realtime.watch('public.t', columns => '{v}')")
 	}
