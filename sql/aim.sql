@@ -1,8 +1,6 @@
 -- What package aim has to know to tell whom a change of a table concerns: the policies that decide with all that they read,
--- as text in which only what is in pg_catalog has no schema.
-with recursive path as materialized (
-  select set_config('search_path', 'pg_catalog', true) = 'pg_catalog' as is_set  -- waited for by whatever prints
-), walk (classid, objid) as (
+-- as text in which only what is in pg_catalog has no schema: that follows from our search_path.
+with recursive walk (classid, objid) as (
   select 'pg_catalog.pg_class'::regclass::oid, 'realtime.messages'::regclass::oid
   union
   select n.classid, n.objid from walk w cross join lateral (
@@ -23,11 +21,11 @@ select jsonb_build_object(
   'policies', coalesce((
     select jsonb_agg(jsonb_build_object('table', jsonb_build_object('schema', r.nspname, 'name', r.relname), 'name', p.polname,
              'expressions', jsonb_path_query_array(jsonb_build_array(
-               pg_catalog.pg_get_expr(p.polqual, p.polrelid, not path.is_set),
-               case when r.oid = 'realtime.messages'::regclass then pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid, not path.is_set) end),
+               pg_catalog.pg_get_expr(p.polqual, p.polrelid, false),
+               case when r.oid = 'realtime.messages'::regclass then pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid, false) end),
                '$[*] ? (@ != null)'))
              order by r.nspname, r.relname, p.polname)
-      from path cross join walk w join pg_catalog.pg_policy p on p.oid = w.objid join relation r on r.oid = p.polrelid
+      from walk w join pg_catalog.pg_policy p on p.oid = w.objid join relation r on r.oid = p.polrelid
      where w.classid = 'pg_catalog.pg_policy'::regclass), '[]'),
   'tables', (
     select jsonb_agg(jsonb_build_object('schema', r.nspname, 'name', r.relname, 'kind', r.relkind,
@@ -54,8 +52,8 @@ select jsonb_build_object(
   -- Without arguments, in SQL, as the caller and with the caller's settings; and of a type that makes nothing else of the result.
   'functions', coalesce((
     select jsonb_agg(jsonb_build_object('schema', ns.nspname, 'name', f.proname,
-             'body', case when path.is_set then coalesce(pg_catalog.pg_get_function_sqlbody(f.oid), f.prosrc) end))
-      from path cross join walk w join pg_catalog.pg_proc f on f.oid = w.objid
+             'body', coalesce(pg_catalog.pg_get_function_sqlbody(f.oid), f.prosrc)))
+      from walk w join pg_catalog.pg_proc f on f.oid = w.objid
       join pg_catalog.pg_namespace ns on ns.oid = f.pronamespace join pg_catalog.pg_language l on l.oid = f.prolang
      where w.classid = 'pg_catalog.pg_proc'::regclass and l.lanname = 'sql' and f.prokind = 'f' and f.pronargs = 0
        and not f.prosecdef and not f.proretset and f.proconfig is null

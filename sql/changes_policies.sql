@@ -1,9 +1,7 @@
 -- What the policies of a table say about who may see a row, with all that they read: $1 its oid, $2 the roles of those who ask. As text in which only what is
--- in pg_catalog has no schema. Beside it, which relations and functions that depends on, and their digest; and which columns of the
+-- in pg_catalog has no schema, by our search_path. Beside it, which relations and functions that depends on, and their digest; and which columns of the
 -- table itself its own policies look at; whether the clock is looked at; and whether rows that are read may go along with a row of the table.
-with recursive path as materialized (
-  select set_config('search_path', 'pg_catalog', true) = 'pg_catalog' as is_set  -- waited for by whatever prints
-), walk (classid, objid) as (
+with recursive walk (classid, objid) as (
   select 'pg_catalog.pg_class'::regclass::oid, $1::bigint::oid
   union
   select n.classid, n.objid from walk w cross join lateral (
@@ -30,9 +28,9 @@ select jsonb_build_object(
              'restrictive', not p.polpermissive,
              'appliesTo', array(select u.role from unnest($2::text[]) as u (role) where p.polroles = '{0}' or exists (
                select from unnest(p.polroles) as o (oid) where concat_ws(' ', u.role, o.oid) = any (holders.all))),
-             'expressions', jsonb_path_query_array(jsonb_build_array(pg_catalog.pg_get_expr(p.polqual, p.polrelid, not path.is_set)), '$[*] ? (@ != null)'))
+             'expressions', jsonb_path_query_array(jsonb_build_array(pg_catalog.pg_get_expr(p.polqual, p.polrelid, false)), '$[*] ? (@ != null)'))
              order by r.nspname, r.relname, p.polname)
-      from path cross join holders cross join walk w join pg_catalog.pg_policy p on p.oid = w.objid join relation r on r.oid = p.polrelid
+      from holders cross join walk w join pg_catalog.pg_policy p on p.oid = w.objid join relation r on r.oid = p.polrelid
      where w.classid = 'pg_catalog.pg_policy'::regclass), '[]'),
   'root', (select jsonb_build_object('schema', r.nspname, 'name', r.relname) from relation r where r.oid = $1::bigint::oid),
   'tables', coalesce((
@@ -45,8 +43,8 @@ select jsonb_build_object(
   -- Without arguments, in SQL, as the caller and with the caller's settings; and of a type that makes nothing else of the result.
   'functions', coalesce((
     select jsonb_agg(jsonb_build_object('schema', f.nspname, 'name', f.proname, 'returns', pg_catalog.format_type(f.prorettype, null),
-             'body', case when path.is_set then coalesce(pg_catalog.pg_get_function_sqlbody(f.oid), f.prosrc) end))
-      from path cross join routine f join pg_catalog.pg_language l on l.oid = f.prolang
+             'body', coalesce(pg_catalog.pg_get_function_sqlbody(f.oid), f.prosrc)))
+      from routine f join pg_catalog.pg_language l on l.oid = f.prolang
      where l.lanname = 'sql' and f.prokind = 'f' and f.pronargs = 0 and not f.prosecdef and not f.proretset and f.proconfig is null
        and f.prorettype in ('pg_catalog.text'::regtype, 'pg_catalog.uuid'::regtype, 'pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype,
                             'pg_catalog.int2'::regtype, 'pg_catalog.int4'::regtype, 'pg_catalog.int8'::regtype)), '[]'),

@@ -142,9 +142,6 @@ var Terminate string
 //go:embed transaction_id.sql
 var TransactionID string
 
-//go:embed inspect.sql
-var Inspect string
-
 //go:embed lease_acquire.sql
 var LeaseAcquire string
 

@@ -44,7 +44,7 @@ func TestRulesAreIndependent(t *testing.T) {
 		}
 		want := []Finding{
 			{"broken", Error, "rule broken", "(SQLSTATE 22012)", ""},
-			{"first", Warning, "on", "pg_catalog", "mend"},
+			{"first", Warning, "on", "pg_catalog, pg_temp", "mend"},
 			{"slow", Error, "rule slow", "(SQLSTATE 57014)", ""},
 			{"writes", Error, "rule writes", "(SQLSTATE 25006)", ""},
 			{"z_last", Hint, "a", "7", ""},

@@ -135,10 +135,21 @@ func (h *home) migrated(t TB) *DB {
 // NewEmpty is New without the migrations, for those who test these.
 func NewEmpty(t TB) *DB {
 	t.Helper()
-	if _, err := shared.template(); err != nil { // the roles come with it
+	return shared.empty(t)
+}
+
+// NewQuietEmpty is NewQuiet without the migrations.
+func NewQuietEmpty(t TB) *DB {
+	t.Helper()
+	return quiet.empty(t)
+}
+
+func (h *home) empty(t TB) *DB {
+	t.Helper()
+	if _, err := h.template(); err != nil { // the roles come with it
 		giveUp(t, err)
 	}
-	return shared.newDB(t, emptyTemplate)
+	return h.newDB(t, emptyTemplate)
 }
 
 // giveUp ends the test for want of a server.

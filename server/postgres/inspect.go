@@ -28,9 +28,6 @@ func Inspect(ctx context.Context, url string, l Limits, work func(context.Contex
 	if _, err := tx.Exec(ctx, sql.Limits, milliseconds(l.Statement), milliseconds(l.Lock)); err != nil {
 		return fmt.Errorf("set limits: %w", err)
 	}
-	if _, err := tx.Exec(ctx, sql.Inspect); err != nil {
-		return fmt.Errorf("set the search path: %w", err)
-	}
 	err = work(ctx, tx)
 	if rolledBack := tx.Rollback(ctx); err == nil && rolledBack != nil && !errors.Is(rolledBack, pgx.ErrTxClosed) {
 		err = fmt.Errorf("end the inspection: %w", rolledBack)

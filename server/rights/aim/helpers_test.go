@@ -76,6 +76,8 @@ create operator app.=== (leftarg = text, rightarg = text, function = app.same);
 func facts(t testing.TB, conn *pgx.Conn) aim.Facts {
 	t.Helper()
 	var answer []byte
+	exec(t, conn, "set search_path = pg_catalog, pg_temp") // as sql/limits.sql does
+	defer exec(t, conn, "reset search_path")
 	if err := conn.QueryRow(t.Context(), sql.Aim).Scan(&answer); err != nil {
 		t.Fatal(err)
 	}
