@@ -33,14 +33,15 @@ create function realtime._typed(type oid, collation_ oid) returns text
     select format(' collate %I.%I', n.nspname, c.collname) from pg_collation c join pg_namespace n on n.oid = c.collnamespace where c.oid = collation_ and c.collname <> 'default'));
 comment on function realtime._typed(oid, oid) is 'What to write after a cast''s :: to make a column''s value of a text.';
 
--- Types of extensions have their own operators, which need not be in the search_path.
+-- Types of extensions have their own operators, which need not be in the search_path. But anybody may make an operator, on anybody's
+-- type: those of superusers are meant, as the operators are of every type that has its own input.
 create function realtime._operator(type oid, symbol text) returns text
   language sql stable
   return format('operator(%I.%s)', coalesce((
-    select n.nspname from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
-     where o.oprname = symbol and o.oprleft = type and o.oprright = type
+    select n.nspname from pg_operator o join pg_namespace n on n.oid = o.oprnamespace join pg_roles r on r.oid = o.oprowner
+     where o.oprname = symbol and o.oprleft = type and o.oprright = type and r.rolsuper
      order by n.nspname <> 'pg_catalog', n.nspname limit 1), 'pg_catalog'), symbol);
-comment on function realtime._operator(oid, text) is 'The operator between two values of a type, with its schema.';
+comment on function realtime._operator(oid, text) is 'The operator between two values of a type, with its schema: one that a superuser has made, else Postgres'' own.';
 
 -- +goose StatementBegin
 create function realtime._missing_grant(role name, relation oid, key text[]) returns text
@@ -78,6 +79,27 @@ begin
 end $$;
 -- +goose StatementEnd
 comment on function realtime._valid(text, text[]) is 'The texts of a type; null for those that are none.';
+
+-- Who owns a type can say what is done to its values: a domain that is a part of them has a CHECK, a cast to json is what to_jsonb()
+-- uses. It can be said at any time, so it counts who owns it; but what an enum is made of cannot change.
+-- +goose StatementBegin
+create function realtime._anybodys(type oid, casts boolean) returns boolean
+  language sql stable
+begin atomic
+  with recursive part (oid) as (
+    select type
+    union
+    select n.oid from part join pg_type t on t.oid = part.oid cross join lateral (
+      select t.typelem union all select t.typbasetype union all select r.rngsubtype from pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+      union all select a.atttypid from pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and t.typrelid <> 0) as n (oid)
+     where n.oid >= 16384
+  )
+  select exists (select from part join pg_type t on t.oid = part.oid join pg_roles r on r.oid = t.typowner
+                  where t.oid >= 16384 and not r.rolsuper and (t.typtype in ('c', 'd') or casts and t.typtype in ('b', 'e', 'r', 'm') and not (t.typtype = 'b' and t.typelem <> 0)));
+end;
+-- +goose StatementEnd
+comment on function realtime._anybodys(oid, boolean) is
+  'Whether to read a value of this type can run what somebody has said who is no superuser; casts: or to make JSON of one.';
 
 -- Looks for each key by itself, so that no row is judged but those that are asked about. Only an operator that is known to
 -- tell nothing (leakproof) may come before the policies; where there is none, as for enum and numeric, Postgres judges all
@@ -248,7 +270,8 @@ begin
           end if;
         end if;
         select * into row_security, visible, texts, code, reason from realtime._look(relation, own, claims[i] is not null, wanted <> '{}', vetted, coalesce(claims[i], '{}'));
-        exit when sifted or code is null or code not like '22%' or own is null;
+        exit when sifted or code is null or code not like '22%' or own is null
+          or exists (select from pg_attribute where attrelid = relation and attname = any (key) and realtime._anybodys(realtime._base_type(atttypid), false));
         sifted := true; query := null;
         for c in 1 .. cardinality(key) loop
           keys := keys[: (c - 1) * many] || realtime._valid((
@@ -311,24 +334,6 @@ create function realtime._policies_digest(relations oid[], functions oid[]) retu
 comment on function realtime._policies_digest(oid[], oid[]) is
   'Whether what the policies of relations say is the same as before, and what takes rows of these along. What was written again has another xmin, also where it is as it was.';
 
-create function realtime._holders(relations oid[], roles text[]) returns text[]
-  language sql stable
-  return array(select concat_ws(' ', a.rolname, o.oid)
-    from pg_roles a join pg_roles o on o.oid in (select unnest(p.polroles) from pg_policy p where p.polrelid = any (relations))
-   where a.rolname = any (roles::name[]) and pg_has_role(a.oid, o.oid, 'usage') order by 1);
-comment on function realtime._holders(oid[], text[]) is
-  'Which of the roles have the privileges of roles that policies of relations are for; so those policies are theirs, too.';
-
--- What is written anew is all of the transaction that did so: who looks in an older snapshot finds nothing, and no error says so.
-create function realtime._rewritten(relations oid[]) returns boolean
-  language sql stable
-  return exists (
-    select from pg_class c
-     where c.oid in (select unnest(relations) union all select p.relid from pg_class r cross join lateral pg_partition_tree(r.oid) as p where r.oid = any (relations) and r.relkind = 'p')
-       and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid));
-comment on function realtime._rewritten(oid[]) is
-  'Whether some of these relations, or partitions of them, were written anew or truncated since the transaction''s snapshot. To be asked after the question whose answer depends on it, which locks them.';
-
 -- +goose StatementBegin
 create function realtime._comparison(type oid, op text, operand text[]) returns text
   language plpgsql stable set search_path = pg_catalog, pg_temp as $$
@@ -336,10 +341,16 @@ declare
   base   oid := realtime._base_type(type);
   symbol text := case op when 'eq' then '=' when 'neq' then '<>' when 'lt' then '<' when 'lte' then '<=' when 'gt' then '>' when 'gte' then '>=' when 'in' then '=' when 'isdistinct' then '='
                          when 'like' then '~~' when 'ilike' then '~~*' when 'match' then '~' when 'imatch' then '~*' end;
-  name   text := case when op in ('like', 'ilike', 'match', 'imatch') and not exists (
-                   select from pg_operator where oprname = symbol and oprleft = base and oprright = base) then 'pg_catalog.text' else realtime._type_name(base) end;
+  name   text := realtime._type_name(base);
   single text;
 begin
+  if op in ('like', 'ilike', 'match', 'imatch') and not exists (
+      select from pg_operator o join pg_roles r on r.oid = o.oprowner where o.oprname = symbol and o.oprleft = base and o.oprright = base and r.rolsuper) then
+    if base >= 16384 and not exists (select from pg_type where oid = base and typtype = 'b' and typelem = 0) then  -- with a cast to text somebody could bring one about
+      raise exception 'operator does not exist: % % text', format_type(base, null), symbol using errcode = '42883';
+    end if;
+    name := 'pg_catalog.text';
+  end if;
   if op = 'is' then
     return 'v is ' || case lower(operand[1]) when 'null' then 'null' when 'true' then 'true' when 'false' then 'false' when 'unknown' then 'unknown' end;
   end if;
@@ -380,6 +391,11 @@ begin
       return next;
       return;
     end if;
+    if realtime._anybodys(realtime._base_type(type), false) then
+      code := '42501'; problem := format('the filter %s is not evaluated: what a value of type %s is, is up to a role that is no superuser', c.name, format_type(type, null));
+      return next;
+      return;
+    end if;
     begin
       execute format('select %s from (select null::%s) as x (v)', realtime._comparison(type, c.op, c.operand), typed);
       if c.op in ('match', 'imatch') then  -- of a null it is not read
@@ -411,7 +427,17 @@ declare
   test  text;
   truth boolean;
 begin
-  select realtime._typed(atttypid, attcollation), realtime._comparison(atttypid, op, operand) into typed, test from pg_attribute where attrelid = relation and attname = attribute;
+  begin
+    select case when not realtime._anybodys(realtime._base_type(atttypid), false) then realtime._typed(atttypid, attcollation) end, realtime._comparison(atttypid, op, operand) into typed, test
+      from pg_attribute where attrelid = relation and attname = attribute;
+    if typed is null then  -- the column is gone, or it is as _check_entry says
+      raise exception 'values of column % are not compared', attribute using errcode = '42501';
+    end if;
+  exception when others then
+    code := sqlstate; reason := sqlerrm; truths := array_fill(null::boolean, array[cardinality(vals)]);
+    return next;
+    return;
+  end;
   begin
     execute format('select array_agg(%s order by n) from (values %s) as x (n, v)', test,
       (select string_agg(format('(%s, %L::%s)', n, v, typed), ', ' order by n) from unnest(vals) with ordinality as u (v, n))) into truths;
@@ -442,22 +468,31 @@ end $$;
 comment on function realtime._matches(oid, text, text, text[], text[]) is
   'Whether each value of a column passes a filter''s condition: null is SQL''s, or that it could not be told; then code and reason say why of the last such.';
 
+-- The labels of an enum are texts, also in arrays.
+create function realtime._json_type(type oid) returns text
+  language sql stable
+  return case when not realtime._anybodys(type, true) then realtime._type_name(type)
+    when exists (select from pg_type t join pg_type e on e.oid = t.typelem where t.oid = type and t.typtype = 'b' and e.typtype = 'e') then 'pg_catalog.text[]'
+    else 'pg_catalog.text' end;
+comment on function realtime._json_type(oid) is 'The type by which a value is made JSON: its own, or that of its text where its own is anybody''s.';
+
 -- +goose StatementBegin
 create function realtime._render(types oid[], vals text[]) returns text[]
   language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO' set intervalstyle = 'postgres' set bytea_output = 'hex' set extra_float_digits = 1 as $$
 declare
+  names    text[] := array(select realtime._json_type(realtime._base_type(t)) from unnest(types) with ordinality as u (t, i) order by i);
   rendered text[];
   one      text;
 begin
   begin
-    execute (select format('select array[%s]', string_agg(format('coalesce(to_jsonb(%L::%s), ''null'')::text', v, realtime._type_name(realtime._base_type(t))), ', ' order by i))
-               from unnest(types, vals) with ordinality as u (t, v, i)) into rendered;
+    execute (select format('select array[%s]', string_agg(format('coalesce(to_jsonb(%L::%s), ''null'')::text', v, n), ', ' order by i))
+               from unnest(names, vals) with ordinality as u (n, v, i)) into rendered;
     return rendered;
   exception when others then null;
   end;
   for i in 1 .. cardinality(vals) loop
     begin
-      execute format('select to_jsonb(%L::%s)', vals[i], realtime._type_name(realtime._base_type(types[i]))) into one;
+      execute format('select to_jsonb(%L::%s)', vals[i], names[i]) into one;
     exception when others then
       one := to_jsonb(vals[i]);
     end;
@@ -517,16 +552,16 @@ revoke execute on function
   realtime._missing_grant(name, oid, text[]),
   realtime._readable(name, oid),
   realtime._valid(text, text[]),
+  realtime._anybodys(oid, boolean),
   realtime._lookup_parts(oid, text[], text[]),
   realtime._lookup(text, text[], text[], text, text[], text, text[]),
   realtime._look(oid, text, boolean, boolean, text, text),
   realtime._visible(oid, text[], text[], text[], text[], text[], text[], text[]),
   realtime._policies_digest(oid[], oid[]),
-  realtime._holders(oid[], text[]),
-  realtime._rewritten(oid[]),
   realtime._comparison(oid, text, text[]),
   realtime._check_entry(text, oid, text[], jsonb, text[], text[]),
   realtime._matches(oid, text, text, text[], text[]),
+  realtime._json_type(oid),
   realtime._render(oid[], text[]),
   realtime._create_publication(text)
   from public;
@@ -537,6 +572,7 @@ set local search_path = pg_catalog, pg_temp;
 drop function realtime._publication_digest(text);
 drop function realtime._create_publication(text);
 drop function realtime._render(oid[], text[]);
+drop function realtime._json_type(oid);
 drop function realtime._matches(oid, text, text, text[], text[]);
 drop function realtime._check_entry(text, oid, text[], jsonb, text[], text[]);
 drop function realtime._comparison(oid, text, text[]);
@@ -544,9 +580,8 @@ drop function realtime._visible(oid, text[], text[], text[], text[], text[], tex
 drop function realtime._look(oid, text, boolean, boolean, text, text);
 drop function realtime._lookup(text, text[], text[], text, text[], text, text[]);
 drop function realtime._lookup_parts(oid, text[], text[]);
-drop function realtime._rewritten(oid[]);
-drop function realtime._holders(oid[], text[]);
 drop function realtime._policies_digest(oid[], oid[]);
+drop function realtime._anybodys(oid, boolean);
 drop function realtime._valid(text, text[]);
 drop function realtime._readable(name, oid);
 drop function realtime._missing_grant(name, oid, text[]);

@@ -6,6 +6,24 @@ set local search_path = pg_catalog, pg_temp;
 -- for it: so they are asked by their texts. That is no second opinion about who may see what: it only keeps back what row level
 -- security itself let through in the old snapshot, and what cannot be told is kept back too.
 
+create function realtime._holders(relations oid[], roles text[]) returns text[]
+  language sql stable
+  return array(select concat_ws(' ', a.rolname, o.oid)
+    from pg_roles a join pg_roles o on o.oid in (select unnest(p.polroles) from pg_policy p where p.polrelid = any (relations))
+   where a.rolname = any (roles::name[]) and pg_has_role(a.oid, o.oid, 'usage') order by 1);
+comment on function realtime._holders(oid[], text[]) is
+  'Which of the roles have the privileges of roles that policies of relations are for; so those policies are theirs, too.';
+
+-- What is written anew is all of the transaction that did so: who looks in an older snapshot finds nothing, and no error says so.
+create function realtime._rewritten(relations oid[]) returns boolean
+  language sql stable
+  return exists (
+    select from pg_class c
+     where c.oid in (select unnest(relations) union all select p.relid from pg_class r cross join lateral pg_partition_tree(r.oid) as p where r.oid = any (relations) and r.relkind = 'p')
+       and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid));
+comment on function realtime._rewritten(oid[]) is
+  'Whether some of these relations, or partitions of them, were written anew or truncated since the transaction''s snapshot. To be asked after the question whose answer depends on it, which locks them.';
+
 -- +goose StatementBegin
 create function realtime._reading_text(relation oid, asked name) returns text
   language sql stable
@@ -21,10 +39,10 @@ comment on function realtime._reading_text(oid, name) is
   'The condition that the policies make of what a role may read of a table. It means what they do under the search_path of the moment.';
 
 -- PREPARE has the text parsed by us and executed by the role, as with policies: it needs no right to the schemas that they
--- name. The rows are a parameter for the sake of domains, whose checks are run by who makes the value. One row after another
+-- name. But a value that is written in the text is read then: where that may run anybody's code (_anybodys), the role has to do it. The rows are a parameter for the sake of domains, whose checks are run by who makes the value. One row after another
 -- under the table's name, so that a whole row has the table's type.
 -- +goose StatementBegin
-create function realtime._would(type text, alias text, rows text[], condition text, path text, role text, claims text, out visible int[], out code text)
+create function realtime._would(type text, alias text, rows text[], condition text, path text, trusted boolean, role text, claims text, out visible int[], out code text)
   language plpgsql set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_variable
 declare
@@ -39,9 +57,14 @@ begin
   end if;
   -- The block ends in an error, always, as in _look.
   begin
-    worn := set_config('search_path', path, true);
-    execute parsed;
+    if trusted then
+      worn := set_config('search_path', path, true);
+      execute parsed;
+    end if;
     worn := realtime._become('', role, claims, '{}');
+    if not trusted then
+      execute parsed;
+    end if;
     execute asked into visible;
     done := true;
     raise exception using errcode = 'RB001';
@@ -52,8 +75,8 @@ begin
   end;
 end $$;
 -- +goose StatementEnd
-comment on function realtime._would(text, text, text[], text, text, text, text) is
-  'For which of these rows, written as values of a table''s type, a condition holds in the eyes of a user; path: the schemas under which it is written; code: the SQLSTATE that it ended in.';
+comment on function realtime._would(text, text, text[], text, text, boolean, text, text) is
+  'For which of these rows, written as values of a table''s type, a condition holds in the eyes of a user; path: the schemas under which it is written; trusted: to read its values runs nobody else''s code; code: the SQLSTATE that it ended in.';
 
 -- +goose StatementBegin
 create function realtime._still(relation oid, attributes text[], vals text[], many int, roles text[], claims text[])
@@ -66,6 +89,9 @@ declare
   late      timestamptz := case when timer > interval '0' then statement_timestamp() + 0.9 * timer else 'infinity' end;
   within    text;  -- the schemas that the role finds names in
   named     record;
+  trusted   boolean := not exists (
+    select from pg_policy p join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
+     where p.polrelid = relation and d.refclassid = 'pg_type'::regclass and realtime._anybodys(d.refobjid, false));
   rows      text[];
   vetted    name;
   condition text;
@@ -113,12 +139,12 @@ begin
         exception when sqlstate 'RB002' then null;
         end;
       end if;
-      select * into one from realtime._would(named.identity, named.name, rows, condition, within, vetted, claims[i]);
+      select * into one from realtime._would(named.identity, named.name, rows, condition, within, trusted, vetted, claims[i]);
       visible := one.visible;
       -- What the policies raise about one row says nothing about the others.
       for r in 1 .. case when one.code is not null then many else 0 end loop
         exit when one.code in ('57014', '55P03') or clock_timestamp() > late;
-        select * into one from realtime._would(named.identity, named.name, rows[r : r], condition, within, vetted, claims[i]);
+        select * into one from realtime._would(named.identity, named.name, rows[r : r], condition, within, trusted, vetted, claims[i]);
         visible := case when one.visible <> '{}' then visible || r else visible end;
       end loop;
       return next;
@@ -136,8 +162,10 @@ comment on function realtime._still(oid, text[], text[], int, text[], text[]) is
   'Which of rows that are gone users would see if they were still there: places from 1, for one group per position of roles and claims. vals has the attributes of the first row, then of the second, …; of others they are null. Who or what is not mentioned would not, or it cannot be told.';
 
 revoke execute on function
+  realtime._holders(oid[], text[]),
+  realtime._rewritten(oid[]),
   realtime._reading_text(oid, name),
-  realtime._would(text, text, text[], text, text, text, text),
+  realtime._would(text, text, text[], text, text, boolean, text, text),
   realtime._still(oid, text[], text[], int, text[], text[])
   from public;
 
@@ -145,5 +173,7 @@ revoke execute on function
 set local lock_timeout = '5s';
 set local search_path = pg_catalog, pg_temp;
 drop function realtime._still(oid, text[], text[], int, text[], text[]);
-drop function realtime._would(text, text, text[], text, text, text, text);
+drop function realtime._would(text, text, text[], text, text, boolean, text, text);
 drop function realtime._reading_text(oid, name);
+drop function realtime._rewritten(oid[]);
+drop function realtime._holders(oid[], text[]);

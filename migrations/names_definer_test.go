@@ -19,7 +19,8 @@ func TestDefinersFindNothingTemporary(t *testing.T) {
 	role := db.NewRole(t, "login")
 	exec(t, super, sql.EventTriggers, `
 		create table public.members (user_id text, room int, note text, muted boolean);
-		create table public.noted (user_id text, room int);
+		create type public.kind as enum ('a', 'b');
+		create table public.noted (user_id text, room int, kind public.kind, open boolean);
 		grant select, insert, update, delete, truncate on public.members, public.noted to `+role+`;
 		grant insert on realtime.messages to `+role+`;
 		create policy app on realtime.messages for insert to `+role+` with check (true);
