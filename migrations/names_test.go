@@ -15,8 +15,9 @@ import (
 	"rowcast/sql"
 )
 
-// callersPath is the one function that has no search_path of its own: it hands its caller's on. All in it has its schema.
-var callersPath = []string{"broadcast_changes"}
+// callersPath are the functions that have no search_path of their own: one hands its caller's on, the other is called by one that has.
+// All in them has its schema.
+var callersPath = []string{"broadcast_changes", "_look"}
 
 // What a name means in a function of ours does not depend on who calls it: it has a search_path of its own, or was parsed when it was made.
 func TestFunctionsHaveTheirOwnSearchPath(t *testing.T) {
