@@ -326,3 +326,13 @@ func orNothing(s *string) string {
 	}
 	return *s
 }
+
+// What follows in the transaction of who loads the helpers finds names as before.
+func TestAuthLeavesTheSearchPath(t *testing.T) {
+	t.Parallel()
+	conn := server(t, pgtest.NewEmpty(t))
+	exec(t, conn, "begin", "set local search_path = pg_catalog, public", sql.Auth)
+	if got := value[string](t, conn, "select current_setting('search_path')"); got != "pg_catalog, public" {
+		t.Errorf("search_path is %s", got)
+	}
+}
