@@ -34,14 +34,14 @@ create function realtime._typed(type oid, collation_ oid) returns text
 comment on function realtime._typed(oid, oid) is 'What to write after a cast''s :: to make a column''s value of a text.';
 
 -- Types of extensions have their own operators, which need not be in the search_path. But anybody may make an operator, on anybody's
--- type: those of superusers are meant, as the operators are of every type that has its own input.
+-- type: those are meant that are a superuser's, as of every type that has its own input, or of a role that has our rights anyway.
 create function realtime._operator(type oid, symbol text) returns text
   language sql stable
   return format('operator(%I.%s)', coalesce((
     select n.nspname from pg_operator o join pg_namespace n on n.oid = o.oprnamespace join pg_roles r on r.oid = o.oprowner
-     where o.oprname = symbol and o.oprleft = type and o.oprright = type and r.rolsuper
+     where o.oprname = symbol and o.oprleft = type and o.oprright = type and pg_has_role(r.oid, current_user, 'usage')
      order by n.nspname <> 'pg_catalog', n.nspname limit 1), 'pg_catalog'), symbol);
-comment on function realtime._operator(oid, text) is 'The operator between two values of a type, with its schema: one that a superuser has made, else Postgres'' own.';
+comment on function realtime._operator(oid, text) is 'The operator between two values of a type, with its schema: one of a superuser or of who has our rights, else Postgres'' own.';
 
 -- +goose StatementBegin
 create function realtime._missing_grant(role name, relation oid, key text[]) returns text
@@ -82,6 +82,7 @@ comment on function realtime._valid(text, text[]) is 'The texts of a type; null 
 
 -- Who owns a type can say what is done to its values: a domain that is a part of them has a CHECK, a cast to json is what to_jsonb()
 -- uses. It can be said at any time, so it counts who owns it; but what an enum is made of cannot change.
+-- Superusers, and roles that have our rights, could do as much without it.
 -- +goose StatementBegin
 create function realtime._anybodys(type oid, casts boolean) returns boolean
   language sql stable
@@ -95,11 +96,11 @@ begin atomic
      where n.oid >= 16384
   )
   select exists (select from part join pg_type t on t.oid = part.oid join pg_roles r on r.oid = t.typowner
-                  where t.oid >= 16384 and not r.rolsuper and (t.typtype in ('c', 'd') or casts and t.typtype in ('b', 'e', 'r', 'm') and not (t.typtype = 'b' and t.typelem <> 0)));
+                  where t.oid >= 16384 and not pg_has_role(r.oid, current_user, 'usage') and (t.typtype in ('c', 'd') or casts and t.typtype in ('b', 'e', 'r', 'm') and not (t.typtype = 'b' and t.typelem <> 0)));
 end;
 -- +goose StatementEnd
 comment on function realtime._anybodys(oid, boolean) is
-  'Whether to read a value of this type can run what somebody has said who is no superuser; casts: or to make JSON of one.';
+  'Whether to read a value of this type can run what somebody has said who does not have our rights; casts: or to make JSON of one.';
 
 -- Looks for each key by itself, so that no row is judged but those that are asked about. Only an operator that is known to
 -- tell nothing (leakproof) may come before the policies; where there is none, as for enum and numeric, Postgres judges all
@@ -346,7 +347,7 @@ declare
   single text;
 begin
   if op in ('like', 'ilike', 'match', 'imatch') and not exists (
-      select from pg_operator o join pg_roles r on r.oid = o.oprowner where o.oprname = symbol and o.oprleft = base and o.oprright = base and r.rolsuper) then
+      select from pg_operator o join pg_roles r on r.oid = o.oprowner where o.oprname = symbol and o.oprleft = base and o.oprright = base and pg_has_role(r.oid, current_user, 'usage')) then
     if base >= 16384 and not exists (select from pg_type where oid = base and typtype = 'b' and typelem = 0) then  -- with a cast to text somebody could bring one about
       raise exception 'operator does not exist: % % text', format_type(base, null), symbol using errcode = '42883';
     end if;
@@ -393,7 +394,7 @@ begin
       return;
     end if;
     if realtime._anybodys(realtime._base_type(type), false) then
-      code := '42501'; problem := format('the filter %s is not evaluated: what a value of type %s is, is up to a role that is no superuser', c.name, format_type(type, null));
+      code := '42501'; problem := format('the filter %s is not evaluated: what a value of type %s is, is up to a role that does not have those of %I', c.name, format_type(type, null), current_user);
       return next;
       return;
     end if;

@@ -97,6 +97,12 @@ func TestTypesRunNothingAsTheServer(t *testing.T) {
 			t.Errorf("%s: %s", of.typ, got)
 		}
 	}
+	// Who has the rights of the server's role anyway is not kept from anything.
+	exec(t, super, "create schema ours authorization "+pgtest.DBARole)
+	exec(t, dial(t, db.As(pgtest.DBARole)), "create domain ours.part as text check (true)", "create type ours.whole as (part ours.part, n int)", "grant usage on schema ours to public")
+	if got := do("select (realtime._render(array[$1::pg_catalog.oid], array['(x,1)']))[1]", value[uint32](t, super, "select 'ours.whole'::regtype::oid")); got != `{"n": 1, "part": "x"}` {
+		t.Errorf("a type of a DBA's: %s", got)
+	}
 	if got := do("select pg_catalog.string_agg(v.visible::pg_catalog.text, ' ') from realtime._visible($1, '{id}', '{b,c}', '{authenticated}', '{\"{}\"}', '{}', '{}', '{null}') as v", docs); got != "{1}" {
 		t.Errorf("by a key of varchar: %s", got)
 	}
