@@ -15,12 +15,24 @@ comment on function realtime._holders(oid[], text[]) is
   'Which of the roles have the privileges of roles that policies of relations are for; so those policies are theirs, too.';
 
 -- What is written anew is all of the transaction that did so: who looks in an older snapshot finds nothing, and no error says so.
+-- +goose StatementBegin
 create function realtime._rewritten(relations oid[]) returns boolean
-  language sql stable
-  return exists (
-    select from pg_class c
-     where c.oid in (select unnest(relations) union all select p.relid from pg_class r cross join lateral pg_partition_tree(r.oid) as p where r.oid = any (relations) and r.relkind = 'p')
-       and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid));
+  language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare yes boolean;
+begin
+  -- The block ends in an error, always: pg_partition_tree() locks what it finds until then, and else until the end of a transaction
+  -- that may last as long as nobody writes. Whoever wanted to drop or truncate a partition waited for that.
+  begin
+    yes := exists (
+      select from pg_class c
+       where c.oid in (select unnest(relations) union all select p.relid from pg_class r cross join lateral pg_partition_tree(r.oid) as p where r.oid = any (relations) and r.relkind = 'p')
+         and c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(c.oid));
+    raise exception using errcode = 'RB001';
+  exception when sqlstate 'RB001' then null;
+  end;
+  return yes;
+end $$;
+-- +goose StatementEnd
 comment on function realtime._rewritten(oid[]) is
   'Whether some of these relations, or partitions of them, were written anew or truncated since the transaction''s snapshot. To be asked after the question whose answer depends on it, which locks them.';
 

@@ -39,7 +39,7 @@ func TestOfficialClient(t *testing.T) {
 	t.Parallel()
 	node := officialClient(t)
 	program := buildProgram(t)
-	db := pgtest.NewQuiet(t)
+	db := pgtest.NewCluster(t, pgtest.Options{Memory: true}).DB(t) // roles are of a whole cluster, and who changes some has messages withheld
 	program.run(t, db, "migrate", "up", "--with-auth")
 	setUp, err := os.ReadFile(filepath.Join(clientDir, "setup.sql"))
 	if err != nil {

@@ -18,6 +18,26 @@ const partitions = `
 	alter publication supabase_realtime set (publish_via_partition_root = false);
 	alter publication supabase_realtime add table logs`
 
+// A view lasts as long as nobody writes. Its questions must leave no lock behind: who changes a table would wait all that time.
+func TestViewsLeaveNoLocks(t *testing.T) {
+	t.Parallel()
+	th := newTheater(t, nil, notes, partitions)
+	th.subscribed(user(annID), all)
+	seats := []*spectator{th.subscribed(user(annID), `{"event":"*","schema":"public"}`), th.subscribed(user(annID), `{"event":"*","schema":"public","table":"logs"}`), th.subscribed(service, `{"event":"*","schema":"public"}`)}
+	for i, statement := range []string{
+		"insert into logs values (0, null), (101, null); insert into notes values (0, '" + annID + "', 'a')",
+		"update logs set owner = '" + annID + "'; update notes set body = 'b'",
+		"delete from logs where id = 0; delete from notes",
+		"truncate logs, notes",
+	} {
+		th.exec(statement, fmt.Sprintf("insert into logs values (%d, null)", 110+i)) // the last view is asked about partitions
+		for _, s := range seats {
+			s.await(fmt.Sprintf(`"id":%d,`, 110+i))
+		}
+		th.exec("set lock_timeout = '10s'; begin; lock table logs, logs_low, logs_high, notes in access exclusive mode; rollback")
+	}
+}
+
 // Nobody can say of a table that is gone who could see its rows.
 func TestChangesOfDroppedTablesAreAGap(t *testing.T) {
 	t.Parallel()
