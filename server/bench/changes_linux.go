@@ -7,7 +7,8 @@ import (
 	"rowcast/server/protocol"
 )
 
-// toldAudiences: groups differ in what they may see, and everybody in one sees the same.
+// toldAudiences: groups differ in what they may see, and everybody in one sees the same. Who is asked by a lookup has a decision group
+// of his own, though many see the same.
 var toldAudiences = []audience{
 	{name: "1 subscriber", table: "told_all", subscribers: 1, groups: 1},
 	{name: "100 in 1 group", table: "told_all", subscribers: 100, groups: 1},
@@ -21,6 +22,9 @@ var toldAudiences = []audience{
 	{name: "5,000 in 20 groups", table: "told_org", subscribers: 5000, groups: 20},
 	{name: "5,000, all distinct", table: "told_own", subscribers: 5000, groups: 5000},
 	{name: "5,000, all distinct, by (select …)", table: "told_once", subscribers: 5000, groups: 5000},
+	{name: "100, all asked, by a lookup", table: "told_member", subscribers: 100, groups: 20},
+	{name: "1,000, all asked, by a lookup", table: "told_member", subscribers: 1000, groups: 20},
+	{name: "5,000, all asked, by a lookup", table: "told_member", subscribers: 5000, groups: 20},
 	{name: "without RLS, 1", table: "told_open", subscribers: 1, groups: 1},
 	{name: "without RLS, 1,000", table: "told_open", subscribers: 1000, groups: 1},
 	{name: "without RLS, 1,000 filters", table: "told_open", subscribers: 1000, groups: 1000, filtered: true},
@@ -29,6 +33,7 @@ var toldAudiences = []audience{
 // toldPaced are those to whom changes are told at a steady rate, too.
 var toldPaced = map[string]bool{
 	"1 subscriber": true, "1,000 in 1 group": true, "1,000 in 20 groups": true, "1,000, all distinct": true, "5,000 in 1 group": true, "5,000, all distinct": true,
+	"100, all asked, by a lookup": true, "1,000, all asked, by a lookup": true, "5,000, all asked, by a lookup": true,
 	"1,000, all distinct, by (select …)": true, "5,000, all distinct, by (select …)": true,
 	"without RLS, 1": true,
 }

@@ -5,4 +5,4 @@ do $$ begin
 end $$;
 drop procedure public.tell;
 drop publication bench_changes;
-drop table public.told_all, public.told_org, public.told_own, public.told_once, public.told_open;
+drop table public.told_all, public.told_org, public.told_own, public.told_once, public.told_member, public.told_members, public.told_open;
