@@ -50,6 +50,27 @@ end;
 comment on function realtime._reading_text(oid, name) is
   'The condition that the policies make of what a role may read of a table. It means what they do under the search_path of the moment.';
 
+-- Under these a text is written and read that is about to be executed as the role. Under others Postgres would read it once more, as the
+-- role: what is in pg_catalog, and has no schema in the text, may be found elsewhere then.
+-- +goose StatementBegin
+create function realtime._users_schemas(role text, claims text) returns text
+  language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  within text;
+  worn   text;  -- of no use, as in _look
+begin
+  begin
+    worn := realtime._become('', role, claims, '{}');
+    within := pg_catalog.array_to_string(array(
+      select pg_catalog.quote_ident(s.name) from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality as s (name, i) order by s.i), ', ');
+    raise exception using errcode = 'RB001';
+  exception when sqlstate 'RB001' then null;
+  end;
+  return within;
+end $$;
+-- +goose StatementEnd
+comment on function realtime._users_schemas(text, text) is 'The schemas that a user finds names in, as a search_path.';
+
 -- PREPARE has the text parsed by us and executed by the role, as with policies: it needs no right to the schemas that they
 -- name. But a value that is written in the text is read then: where that may run anybody's code (_anybodys), the role has to do it. The rows are a parameter for the sake of domains, whose checks are run by who makes the value. One row after another
 -- under the table's name, so that a whole row has the table's type.
@@ -135,15 +156,7 @@ begin
       grp := i;
       if i = 1 or vetted is distinct from roles[i] then
         vetted := roles[i];
-        -- The text is written and read under the schemas that the role finds names in. Under others Postgres would read it once
-        -- more, as the role: what is in pg_catalog, and has no schema in the text, may be found elsewhere then.
-        begin
-          worn := realtime._become('', vetted, '{}', '{}');
-          within := pg_catalog.array_to_string(array(
-            select pg_catalog.quote_ident(s.name) from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality as s (name, i) order by s.i), ', ');
-          raise exception using errcode = 'RB002';
-        exception when sqlstate 'RB002' then null;
-        end;
+        within := realtime._users_schemas(vetted, '{}');
         begin
           worn := set_config('search_path', within, true);
           condition := realtime._reading_text(relation, vetted);
@@ -177,6 +190,7 @@ revoke execute on function
   realtime._holders(oid[], text[]),
   realtime._rewritten(oid[]),
   realtime._reading_text(oid, name),
+  realtime._users_schemas(text, text),
   realtime._would(text, text, text[], text, text, boolean, text, text),
   realtime._still(oid, text[], text[], int, text[], text[])
   from public;
@@ -186,6 +200,7 @@ set local lock_timeout = '5s';
 set local search_path = pg_catalog, pg_temp;
 drop function realtime._still(oid, text[], text[], int, text[], text[]);
 drop function realtime._would(text, text, text[], text, text, boolean, text, text);
+drop function realtime._users_schemas(text, text);
 drop function realtime._reading_text(oid, name);
 drop function realtime._rewritten(oid[]);
 drop function realtime._holders(oid[], text[]);

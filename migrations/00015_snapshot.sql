@@ -78,16 +78,11 @@ begin
   if sieve <> '' then
     plain := array(select s from realtime._sieves(relation) as s);
     begin
-      worn := realtime._become('', role, claims, '{}');
-      within := pg_catalog.array_to_string(array(
-        select pg_catalog.quote_ident(s.name) from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality as s (name, i) order by s.i), ', ');
-      raise exception using errcode = 'RB001';
-    exception
-      when sqlstate 'RB001' then null;
-      when others then
-        code := sqlstate; reason := sqlerrm;
-        return next;
-        return;
+      within := realtime._users_schemas(role, claims);
+    exception when others then
+      code := sqlstate; reason := sqlerrm;
+      return next;
+      return;
     end;
     begin
       worn := set_config('search_path', within, true);
