@@ -2,16 +2,13 @@ package channel
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"rowcast/server/auth"
 	"rowcast/server/hub"
-	"rowcast/server/metrics"
 	"rowcast/server/metrics/metricstest"
 	"rowcast/server/protocol"
 )
@@ -22,20 +19,10 @@ const waitsForChanges = `{"config":{"postgres_changes":[{"event":"*","schema":"p
 // awaitingChanges is a session with a channel whose join waits for changes.
 func awaitingChanges(t *testing.T, version protocol.Version, client Sender) (*Session, *Channel) {
 	t.Helper()
-	m := metrics.New()
-	h := hub.New(hub.Options{Workers: 1, Metrics: m})
-	s := NewSession(&Options{Hub: h, Changes: quietEngine(m), Verifier: newVerifier(t), Metrics: m, Logger: slog.New(slog.DiscardHandler)}, version,
-		Identity{Claims: auth.Claims{Role: "anon", Expires: time.Now().Add(time.Hour)}}, client)
-	t.Cleanup(h.Close)
-	t.Cleanup(s.Close)
-	s.hear("1", protocol.EventJoin, waitsForChanges)
-	synctest.Wait()
-	s.mu.Lock()
-	c := s.channels["realtime:a"]
-	s.mu.Unlock()
+	s, c := asksForChanges(t, version, client, waitsForChanges)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.changes == nil || c.awaits == nil {
+	if c.awaits == nil {
 		t.Fatal("the join does not wait for changes")
 	}
 	return s, c

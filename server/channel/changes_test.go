@@ -40,13 +40,19 @@ func quietEngine(m *metrics.Metrics) *changes.Engine {
 // subscribed is a session with a channel that is subscribed to changes.
 func subscribed(t *testing.T, version protocol.Version, client Sender) (*Session, *Channel) {
 	t.Helper()
+	return asksForChanges(t, version, client, wantsChanges)
+}
+
+// asksForChanges is a session with a channel whose join has asked for changes.
+func asksForChanges(t *testing.T, version protocol.Version, client Sender, join string) (*Session, *Channel) {
+	t.Helper()
 	m := metrics.New()
 	h := hub.New(hub.Options{Workers: 1, Metrics: m})
-	s := NewSession(&Options{Hub: h, Changes: quietEngine(m), Verifier: &auth.Verifier{}, Metrics: m, Logger: slog.New(slog.DiscardHandler)}, version,
+	s := NewSession(&Options{Hub: h, Changes: quietEngine(m), Verifier: newVerifier(t), Metrics: m, Logger: slog.New(slog.DiscardHandler)}, version,
 		Identity{Claims: auth.Claims{Role: "anon", Expires: time.Now().Add(time.Hour)}}, client)
 	t.Cleanup(h.Close)
 	t.Cleanup(s.Close)
-	s.hear("1", protocol.EventJoin, wantsChanges)
+	s.hear("1", protocol.EventJoin, join)
 	synctest.Wait()
 	s.mu.Lock()
 	c := s.channels["realtime:a"]
