@@ -2,6 +2,8 @@ package changes
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,13 +18,14 @@ import (
 func TestCommitsThatNobodySeesYet(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewCluster(t, pgtest.Options{}).DB(t)
-	th := newTheaterOn(newStageOn(t, db, "create publication supabase_realtime", notes, "create table other (id int primary key); alter publication supabase_realtime add table other; grant select on other to service_role"), nil)
+	th := newTheaterOn(newStageOn(t, db, "create publication supabase_realtime", notes, "create table probe (n int); create table other (id int primary key); alter publication supabase_realtime add table other; grant select on other to service_role"), nil)
 	root, ann := th.subscribed(service, all), th.subscribed(user(annID), all)
 	th.exec("set synchronous_commit = local", "alter system set synchronous_standby_names = 'away'", "select pg_reload_conf()")
 	th.until("select current_setting('synchronous_standby_names') = 'away'")
 
-	hanging := make(chan error, 2)
-	for _, statement := range []string{"insert into other values (1)", "insert into notes values (1, '" + annID + "', 'a')"} {
+	hanging := make(chan error, 3)
+	var held atomic.Bool
+	for i, statement := range []string{"insert into probe values (1)", "insert into other values (1)", "insert into notes values (1, '" + annID + "', 'a')"} {
 		conn, err := pgx.Connect(t.Context(), db.AdminURL)
 		if err != nil {
 			t.Fatal(err)
@@ -30,10 +33,14 @@ func TestCommitsThatNobodySeesYet(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		go func() {
 			_, err := conn.Exec(t.Context(), statement)
+			for err == nil && !held.Load() { // until the checkpointer has read the setting no COMMIT waits
+				_, err = conn.Exec(t.Context(), statement)
+			}
 			hanging <- err
 		}()
+		th.until(fmt.Sprintf("select count(*) = %d from pg_stat_activity where wait_event = 'SyncRep'", i+1))
+		held.Store(true)
 	}
-	th.until("select count(*) = 2 from pg_stat_activity where wait_event = 'SyncRep'")
 	late := th.seat(service, `{"event":"*","schema":"public","table":"other"}`)
 	th.exec("insert into notes values (2, '" + annID + "', 'b')") // is seen at once
 	looks := func() float64 {
@@ -52,7 +59,7 @@ func TestCommitsThatNobodySeesYet(t *testing.T) {
 		who.mu.Unlock()
 	}
 	th.exec("alter system reset synchronous_standby_names", "select pg_reload_conf()")
-	for range 2 {
+	for range 3 {
 		if err := <-hanging; err != nil {
 			t.Fatal(err)
 		}
